@@ -1,0 +1,142 @@
+"""The means of a folder against the naive loop; how photos are counted; what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from reference import filter_means
+from test_network import reference_layers
+
+import vggnorm
+from vggnorm.errors import NetworkError, PhotoError
+from vggnorm.geometry import Geometry
+from vggnorm.images import decode_photo, find_photos
+from vggnorm.measure import compute_means
+
+MakeChain = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("geometry", "batch_size"),
+    [(Geometry(48), 4), (Geometry(33, "stretch", "nearest"), 32), (Geometry(40, "crop", "lanczos"), 1)],
+)
+def test_means_agree_with_the_naive_loop(
+    geometry: Geometry, batch_size: int, make_chain: MakeChain, photo_folder: Path
+) -> None:
+    model = make_chain((6, 5, 4, 3))
+    means = compute_means(
+        model,
+        photo_folder,
+        size=geometry.size,
+        fit=geometry.fit,
+        interpolation=geometry.interpolation,
+        batch_size=batch_size,
+    )
+    photos = [decode_photo(path, geometry) for path in photo_folder.iterdir()]
+    assert means.image_count == len(photos) == 9
+    for layer, expected in filter_means(photos, reference_layers(model)).items():
+        np.testing.assert_allclose(means.mean[layer], expected, rtol=1e-5, atol=1e-6, err_msg=layer)
+
+
+def test_the_spread_over_photos_is_that_of_single_photos(make_chain: MakeChain, photo_folder: Path) -> None:
+    model, geometry = make_chain(), Geometry(40)
+    means = compute_means(model, photo_folder, size=40, batch_size=4)
+    singles = [filter_means([decode_photo(path, geometry)], reference_layers(model)) for path in photo_folder.iterdir()]
+    for layer, values in means.std_error.items():
+        per_photo = np.array([single[layer] for single in singles])
+        np.testing.assert_allclose(values, per_photo.std(axis=0, ddof=1) / 3, rtol=1e-4, atol=1e-6)
+
+
+def test_33_photos_count_33_times_whatever_the_batch_size(make_chain: MakeChain, tmp_path: Path) -> None:
+    # Every photo is of one grey value, so the mean tells how often each was counted.
+    from PIL import Image
+
+    for index in range(33):
+        Image.new("RGB", (32, 32), (index * 7,) * 3).save(tmp_path / f"{index}.png")
+    model = make_chain((2,))
+    kernel = np.zeros((3, 3, 3, 2), np.float32)
+    kernel[1, 1, 0, 0] = 1  # the first channel is blue, less 103.939
+    model.get_layer("conv1").set_weights([kernel, np.array([103.939, 1], np.float32)])
+    for batch_size in (1, 7, 32, 64):
+        means = compute_means(model, tmp_path, size=32, batch_size=batch_size)
+        assert means.image_count == 33
+        np.testing.assert_allclose(means.mean["conv1"], [16 * 7, 1], rtol=1e-6)  # 0, 7, …, 224: the middle one
+
+
+def test_the_photos_that_cannot_be_used_are_named(make_chain: MakeChain, photo_folder: Path, tmp_path: Path) -> None:
+    for path in photo_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("no image")
+    means = compute_means(make_chain(), tmp_path, size=32)
+    assert means.image_count == 9
+    assert {photo.photo: photo.reason for photo in means.skipped} == {
+        "empty.jpg": "is empty",
+        "text.png": "is no image, or a damaged one",
+    }
+    without = compute_means(make_chain(), photo_folder, size=32)
+    for layer in means.mean:
+        np.testing.assert_allclose(means.mean[layer], without.mean[layer], rtol=1e-6)
+    with pytest.raises(
+        PhotoError, match=r"(empty\.jpg: is empty|text\.png: is no image).*; without --strict it is left"
+    ):
+        compute_means(make_chain(), tmp_path, size=32, strict=True)
+
+
+def test_a_folder_of_unusable_photos_is_an_error(make_chain: MakeChain, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(PhotoError, match=r"none of its 1 photos can be used; the first, empty\.jpg, is empty"):
+        compute_means(make_chain(), tmp_path, size=32)
+
+
+def test_a_limit_is_a_seeded_sample(make_chain: MakeChain, photo_folder: Path) -> None:
+    def run(limit: int | None, seed: int) -> Any:
+        return compute_means(make_chain(), photo_folder, size=32, limit=limit, seed=seed)
+
+    assert run(4, 0).image_count == 4
+    assert run(4, 0).recipe.photos_sha256 == run(4, 0).recipe.photos_sha256 != run(4, 1).recipe.photos_sha256
+    np.testing.assert_array_equal(run(4, 0).mean["conv1"], run(4, 0).mean["conv1"])
+    assert not np.allclose(run(4, 0).mean["conv1"], run(4, 1).mean["conv1"])
+    np.testing.assert_allclose(run(None, 0).mean["conv1"], run(99, 1).mean["conv1"], rtol=1e-6)
+
+
+def test_the_recipe_says_what_was_done(make_chain: MakeChain, photo_folder: Path) -> None:
+    model = make_chain()
+    recipe = compute_means(
+        model, find_photos(photo_folder), weights="w.h5", size=32, fit="stretch", interpolation="nearest", seed=3
+    ).recipe
+    assert recipe.geometry == Geometry(32, "stretch", "nearest")
+    assert (recipe.network, recipe.weights, recipe.seed, recipe.pooling) == ("chain", "w.h5", 3, "max")
+    assert (recipe.photos, recipe.version) == (str(photo_folder), vggnorm.__version__)
+
+
+def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    compute_means(make_chain(), photo_folder, size=32, batch_size=4, progress=lambda *counts: told.append(counts))
+    assert told == [(4, 9), (8, 9), (9, 9)]
+
+
+def test_damaged_weights_are_noticed(make_chain: MakeChain, photo_folder: Path) -> None:
+    model = make_chain()
+    kernel, bias = model.get_layer("conv2").get_weights()
+    bias[0] = np.inf
+    model.get_layer("conv2").set_weights([kernel, bias])
+    with pytest.raises(NetworkError, match="layer conv2 has activations that are not finite; the weights are damaged"):
+        compute_means(model, photo_folder, size=32)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"size": 0}, "size is 0"),
+        ({"fit": "squeeze"}, "fit is 'squeeze'"),
+        ({"interpolation": "cubic"}, "interpolation is 'cubic'"),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    options: dict[str, Any], text: str, make_chain: MakeChain, photo_folder: Path
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        compute_means(make_chain(), photo_folder, **options)

@@ -1,0 +1,199 @@
+"""verify passes what is right and fails what is wrong, each in the check that is about it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vggnorm.errors import NetworkError, PhotoError
+from vggnorm.means import FilterMeans
+from vggnorm.measure import compute_means
+from vggnorm.network import normalize
+from vggnorm.verification import ActivationsCheck, MeansCheck, VerifyReport, WeightsCheck, verify
+
+MakeChain = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def model(make_chain: MakeChain) -> Any:
+    """A small network of which no filter is silent."""
+    chain = make_chain((4, 5, 3))
+    for layer in chain.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, bias + 2])
+    return chain
+
+
+@pytest.fixture(scope="module")
+def means(model: Any, photo_folder: Path) -> FilterMeans:
+    found = compute_means(model, photo_folder, size=40)
+    assert not any(len(indices) for indices in found.silent.values())
+    return found
+
+
+@pytest.fixture
+def normalized(model: Any, means: FilterMeans) -> Any:
+    return normalize(model, means)
+
+
+def change(network: Any, layer: str, factor: float) -> None:
+    """Multiply all weights of a layer, as a wrong mean would."""
+    network.get_layer(layer).set_weights([factor * array for array in network.get_layer(layer).get_weights()])
+
+
+def passed(report: VerifyReport) -> tuple[bool, bool, bool]:
+    return report.means.passed, report.activations.passed, report.weights.passed
+
+
+def test_on_the_photos_measured_all_is_exact(
+    model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
+    report = verify(model, normalized, photo_folder, means)
+    assert passed(report) == (True, True, True)
+    assert report.passed
+    assert report.means.same_photos
+    assert report.photos == 9
+    assert report.means.worst < 1e-5
+    assert max(report.activations.relative.values()) < 1e-5
+
+
+def test_fewer_photos_are_other_photos(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+    report = verify(model, normalized, photo_folder, means, limit=5)
+    assert not report.means.same_photos
+    assert report.means.worst > 1e-4  # not exact, and not more off than by chance
+    assert report.passed
+
+
+def test_standard_errors_worked_by_hand(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+    report = verify(model, normalized, photo_folder, means, limit=5)
+    here = compute_means(normalized, photo_folder, size=40, limit=5)
+    off = np.concatenate([np.abs(here.mean[layer] - 1) for layer in means.mean])
+    spread = np.concatenate([np.sqrt(means.squared_deviation[layer] / 8) / means.mean[layer] for layer in means.mean])
+    std_errors = off / (spread * np.sqrt(1 / 5 + 1 / 9))
+    assert report.means.worst == pytest.approx(off.max(), rel=1e-5)
+    assert report.means.median == pytest.approx(np.median(off), rel=1e-4)
+    assert report.means.worst_std_errors == pytest.approx(std_errors.max(), rel=1e-4)
+    assert report.means.median_std_errors == pytest.approx(np.median(std_errors), rel=1e-4)
+    assert report.means.share_within == np.mean(std_errors <= 3)
+
+
+def test_a_wrong_last_layer_fails_both_its_mean_and_its_activations(
+    model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
+    change(normalized, "conv3", 1.001)
+    report = verify(model, normalized, photo_folder, means)
+    assert passed(report) == (False, False, True)
+    assert report.means.worst == pytest.approx(1e-3, rel=1e-2)
+    assert report.means.worst_filter.startswith("conv3[")
+    assert report.activations.relative["conv3"] == pytest.approx(1e-3, rel=1e-2)
+    assert report.activations.relative["conv2"] < 1e-5
+
+
+def test_a_network_that_was_not_normalized_fails(model: Any, means: FilterMeans, photo_folder: Path) -> None:
+    for limit in (5, 64):
+        assert passed(verify(model, model, photo_folder, means, limit=limit)) == (False, False, True)
+
+
+def test_one_weight_that_is_nan_fails_all(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+    kernel, bias = normalized.get_layer("conv2").get_weights()
+    bias[3] = np.nan
+    normalized.get_layer("conv2").set_weights([kernel, bias])
+    report = verify(model, normalized, photo_folder, means)
+    assert passed(report) == (False, False, False)
+    assert report.weights.not_finite == ["conv2"]
+    assert "weights not finite: conv2" in str(report)
+
+
+def test_a_silent_filter_fails_and_the_function_is_kept(make_chain: MakeChain, photo_folder: Path) -> None:
+    model = make_chain((4, 3))
+    kernel, bias = model.get_layer("conv2").get_weights()
+    kernel[..., 1], bias[1] = 0, -1
+    model.get_layer("conv2").set_weights([kernel, bias])
+    means = compute_means(model, photo_folder, size=32)
+    report = verify(model, normalize(model, means), photo_folder, means)
+    assert passed(report) == (True, True, False)
+    assert report.weights.silent["conv2"] == [1]
+    assert "silent filters, left at scale 1: 1 in conv2; measure on more photos" in str(report)
+    report = verify(model, normalize(model, means), photo_folder)
+    assert report.weights.silent["conv2"] == [1]
+
+
+def test_without_means_the_scales_are_recovered(model: Any, photo_folder: Path) -> None:
+    square = compute_means(model, photo_folder)
+    report = verify(model, normalize(model, square), photo_folder)
+    assert report.passed
+    assert not report.means.same_photos
+    assert report.means.worst < 1e-4
+    broken = normalize(model, square)
+    kernel, bias = broken.get_layer("conv3").get_weights()
+    kernel[0, 0, 0, 0] *= 2  # no rescaling of the original any more
+    broken.get_layer("conv3").set_weights([kernel, bias])
+    assert not verify(model, broken, photo_folder).activations.passed
+
+
+def test_means_of_one_photo_tell_no_standard_error(model: Any, photo_folder: Path) -> None:
+    means = compute_means(model, photo_folder, size=40, limit=1)
+    normalized = normalize(model, means)
+    assert verify(model, normalized, photo_folder, means, limit=1).passed
+    report = verify(model, normalized, photo_folder, means, limit=9)
+    assert report.means.share_within is not None
+    assert report.activations.passed
+
+
+def test_the_report_as_json_says_the_same(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+    report = verify(model, normalized, photo_folder, means, limit=5)
+    read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (read["passed"], read["photos"]) == (True, 5)
+    assert read["means"]["worst"] == report.means.worst
+    assert read["means"]["passed"] is True
+    assert read["activations"]["relative"] == report.activations.relative
+
+
+def test_figures_that_are_no_numbers_fail_and_are_null_in_json() -> None:
+    nan = float("nan")
+    report = VerifyReport(
+        photos=1,
+        skipped=0,
+        means=MeansCheck(same_photos=True, worst=nan, worst_filter="conv1[0]", median=nan),
+        activations=ActivationsCheck({"conv1": 0.0, "conv2": nan}, {"conv1": 1.0, "conv2": 1.0}),
+        weights=WeightsCheck([], {}),
+    )
+    assert passed(report) == (False, False, True)
+    assert "of the layer's largest activation (conv2)" in str(report)
+    read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert read["means"]["worst"] is None
+    assert read["activations"]["relative"] == {"conv1": 0.0, "conv2": None}
+
+
+def test_the_report_for_a_person(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+    text = str(verify(model, normalized, photo_folder, means))
+    assert text.startswith("9 photos, 0 skipped\npass  every filter's mean activation is 1\n")
+    assert "on the photos measured" in text
+    change(normalized, "conv3", 2)
+    text = str(verify(model, normalized, photo_folder, means, limit=5))
+    assert "FAIL  activations times means are the original's" in text
+    assert "standard errors" in text
+
+
+def test_networks_with_other_layers_are_refused(model: Any, make_chain: MakeChain, photo_folder: Path) -> None:
+    with pytest.raises(NetworkError, match="the two networks do not have the same layers"):
+        verify(model, make_chain((4, 5)), photo_folder)
+
+
+def test_a_folder_of_unusable_photos_is_an_error(model: Any, normalized: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(PhotoError, match="none of its 1 photos can be used"):
+        verify(model, normalized, tmp_path)
+
+
+def test_photos_of_the_same_names_and_other_sizes_are_other_photos(
+    model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
+    other = replace(means.recipe, photos_sha256="0" * 64)
+    moved = FilterMeans(means.mean, means.squared_deviation, means.image_count, other)
+    assert not verify(model, normalized, photo_folder, moved).means.same_photos

@@ -1,0 +1,58 @@
+"""Rescale a trained VGG network so that every convolutional filter has mean activation 1.
+
+>>> import vggnorm
+>>> model = vggnorm.load_network("vgg16")
+>>> means = vggnorm.compute_means(model, "coco/val2017")
+>>> normalized = vggnorm.normalize(model, means)
+>>> vggnorm.save_network(normalized, "vgg16_norm.h5", means)
+>>> report = vggnorm.verify(model, normalized, "coco/val2017", means)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vggnorm.errors import MeansError, NetworkError, OutputError, PhotoError, VggnormError
+from vggnorm.means import FilterMeans, Recipe, SkippedPhoto, load_means, save_means
+
+if TYPE_CHECKING:
+    from vggnorm.measure import compute_means
+    from vggnorm.network import load_network, normalize, save_network
+    from vggnorm.verification import VerifyReport, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FilterMeans",
+    "MeansError",
+    "NetworkError",
+    "OutputError",
+    "PhotoError",
+    "Recipe",
+    "SkippedPhoto",
+    "VerifyReport",
+    "VggnormError",
+    "__version__",
+    "compute_means",
+    "load_means",
+    "load_network",
+    "normalize",
+    "save_means",
+    "save_network",
+    "verify",
+]
+
+# These modules import Keras, and with it TensorFlow, which takes seconds: only when one of the names is asked for.
+_NEEDS_KERAS = {
+    "compute_means": "vggnorm.measure",
+    "load_network": "vggnorm.network",
+    "normalize": "vggnorm.network",
+    "save_network": "vggnorm.network",
+    "verify": "vggnorm.verification",
+    "VerifyReport": "vggnorm.verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_KERAS:
+        raise AttributeError(f"module 'vggnorm' has no attribute {name!r}")
+    return getattr(import_module(_NEEDS_KERAS[name]), name)

@@ -1,0 +1,202 @@
+"""The command line. A command is a few lines that call the library."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+import vggnorm
+from vggnorm.errors import VggnormError
+from vggnorm.geometry import Fit, Geometry, Interpolation
+from vggnorm.h5file import check_h5_output, is_hdf5, read_means
+from vggnorm.means import FilterMeans, load_means, save_means
+from vggnorm.output import check_output
+from vggnorm.progress import progress_bar
+from vggnorm.startup import import_keras
+from vggnorm.summary import format_summary, summarize
+
+INTERRUPTED = 128 + 2  # by signal 2, as shells count
+
+
+class _Group(click.Group):
+    """Turns what a user can mend into one line on stderr. Any other exception keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VggnormError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted; nothing was written", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(vggnorm.__version__, message="vggnorm %(version)s")
+def main() -> None:
+    """Rescale a trained VGG network so that every convolutional filter has mean activation 1.
+
+    First measure the means over a folder of photos, then normalize with them:
+
+    \b
+    vggnorm compute-means --data coco/
+    vggnorm normalize --means means.npy -o vgg16_norm.h5
+    """  # noqa: D301  click's mark for lines not to be wrapped
+    warnings.filterwarnings("ignore", module="PIL")  # what it has to say of a damaged photo, the summary says
+
+
+weights_option = click.option(
+    "--weights",
+    default="imagenet",
+    metavar="imagenet|FILE",
+    help="Keras's ImageNet weights, downloaded once, or an .h5 file.",
+)
+
+
+def output_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the option that names the result."""
+    return click.option("-o", "--output", type=click.Path(path_type=Path), default=default, help="File to write.")
+
+
+force_option = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other.",
+)
+
+
+@main.command()
+@data_option
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    help="COCO instances or captions file: measure only the photos it lists.",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    help="Measure only photos that show this COCO category, or another one given. Needs --annotations.",
+)
+@click.option("--network", type=click.Choice(("vgg16", "vgg19")), default="vgg16", help="Which network to measure.")
+@weights_option
+@click.option("--size", type=click.IntRange(min=32), default=Geometry.size, help="Make photos so many pixels square.")
+@click.option(
+    "--fit",
+    type=click.Choice(get_args(Fit)),
+    default=Geometry.fit,
+    help="crop: cut the central square, 224/256 of the shorter side wide. stretch: use all, lose the proportions.",
+)
+@click.option(
+    "--interpolation",
+    type=click.Choice(get_args(Interpolation)),
+    default=Geometry.interpolation,
+    help="How to resize. All but nearest are antialiased.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure N photos only, a random sample.")
+@click.option("--seed", type=int, default=0, help="Seed of the random order in which photos are taken.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, help="Photos to run at a time.")
+@click.option("--strict", is_flag=True, help="Stop at a photo that cannot be used, instead of leaving it out.")
+@force_option
+@output_option("means.npy")
+def compute_means(
+    *,
+    data: Path,
+    annotations: Path | None,
+    categories: tuple[str, ...],
+    network: str,
+    weights: str,
+    force: bool,
+    output: Path,
+    **options: Any,
+) -> None:
+    """Measure the mean activation of every filter.
+
+    Over the photos of a folder and over all positions, each photo counting once. The means are saved with the recipe
+    they were measured by.
+    """
+    from vggnorm import images  # noqa: PLC0415  Pillow, for those who need it
+
+    check_output(output, force=force)
+    photos = images.find_photos(data, annotations=annotations, categories=categories)
+    import_keras()
+    model = vggnorm.load_network(network, weights)
+    with progress_bar() as progress:
+        means = vggnorm.compute_means(model, photos, weights=Path(weights).name, progress=progress, **options)
+    save_means(means, output, force=force)
+    click.echo(f"{format_summary(means)}\n\nmeans saved as {output}")
+
+
+@main.command()
+@click.option(
+    "--means",
+    "means_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="What compute-means saved. The network is the one it names.",
+)
+@weights_option
+@force_option
+@output_option("vgg16_norm.h5")
+def normalize(means_file: Path, weights: str, force: bool, output: Path) -> None:
+    """Rescale a network with measured means.
+
+    The result computes what the network computes, with every filter's activation divided by its mean. It is a Keras
+    model file, which Keras 3, Keras 2 and keras.applications load.
+    """
+    check_h5_output(output, force=force)
+    means = load_means(means_file)
+    import_keras()
+    model = vggnorm.load_network(means.recipe.network, weights)
+    normalized = vggnorm.normalize(model, means)
+    vggnorm.save_network(normalized, output, means, force=force)
+    click.echo(
+        f"{means.recipe.network}, {means.filter_count} filters in {len(means.mean)} layers, "
+        f"normalized with means over {means.image_count} photos, saved as {output}"
+    )
+
+
+@main.command()
+@click.argument("normalized_file", metavar="NORMALIZED.h5", type=click.Path(path_type=Path))
+@data_option
+@weights_option
+@click.option("--limit", type=click.IntRange(min=1), default=64, help="Use so many photos.")
+@json_option
+def verify(normalized_file: Path, data: Path, weights: str, limit: int, as_json: bool) -> None:
+    """Check on photos that NORMALIZED.h5 does what it promises.
+
+    Is every filter's mean activation 1? Does the network compute what the original does? Are the weights finite, and
+    does every filter fire? Exit status 1 if one of the answers is no.
+    """
+    from vggnorm import images  # noqa: PLC0415
+
+    means = read_means(normalized_file)
+    photos = images.find_photos(data)
+    import_keras()
+    model = vggnorm.load_network(means.recipe.network, weights)
+    normalized = vggnorm.load_network(means.recipe.network, normalized_file)
+    with progress_bar() as progress:
+        report = vggnorm.verify(model, normalized, photos, means, limit=limit, progress=progress)
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else f"{normalized_file}: {report}")
+    if not report.passed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@json_option
+def inspect(file: Path, as_json: bool) -> None:
+    """Tell what a file holds and how it was made.
+
+    FILE is what compute-means or normalize saved.
+    """
+    means: FilterMeans = read_means(file) if is_hdf5(file) else load_means(file)
+    click.echo(json.dumps(summarize(means), indent=2) if as_json else format_summary(means))

@@ -1,0 +1,296 @@
+"""From a folder of photos to batches of RGB pixels. Knows nothing of networks."""
+
+import hashlib
+import os
+import random
+import stat
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from vggnorm.coco import list_photos
+from vggnorm.errors import PhotoError
+from vggnorm.geometry import CROP_SHARE, Geometry
+from vggnorm.means import SkippedPhoto
+
+Pixels = NDArray[np.uint8]
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+# Named one by one, so that a PostScript file called .jpg does not start an interpreter.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 100_000_000  # ten thousand by ten thousand: more is no photo, and takes 300 MB and more a thread
+
+TURNS = {  # EXIF orientation -> what makes the photo upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.init()  # Pillow loads its decoders on first use, for which threads must not race
+
+
+# Finding photos
+
+
+@dataclass(frozen=True)
+class PhotoList:
+    """Photos of one folder, in the order in which they are to be taken.
+
+    Attributes:
+        folder: where they are.
+        names: their paths below `folder`, with forward slashes.
+        missing: the photos that an annotation file lists and the folder lacks.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    missing: tuple[SkippedPhoto, ...] = ()
+
+    def shuffled(self, seed: int) -> "PhotoList":
+        """Give the same photos in a seeded random order: the first of them are a fair sample of all."""
+        names = list(self.names)
+        random.Random(seed).shuffle(names)
+        return replace(self, names=tuple(names))
+
+
+def find_photos(
+    data: str | Path, *, annotations: str | Path | None = None, categories: Sequence[str] = ()
+) -> PhotoList:
+    """Find the photos of a folder, sorted by name.
+
+    Args:
+        data: a COCO root, one of its image folders, or any tree of images. Searched recursively; links to folders are
+            followed, hidden files and folders left out.
+        annotations: a COCO instances or captions file; only the photos it lists are taken.
+        categories: names of COCO categories; only photos that show any of them are taken. Needs `annotations`.
+
+    Raises:
+        PhotoError: the folder is missing or holds no image, the annotation file is unusable, a category is unknown.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise PhotoError(f"{folder}: is no folder; give a folder of photos")
+    found = sorted(path.relative_to(folder).as_posix() for path in _walk(folder))
+    if not found:
+        raise PhotoError(f"{folder}: holds no images ({' '.join(sorted(EXTENSIONS))}); give a folder of photos")
+    if annotations is None:
+        if categories:
+            raise PhotoError("categories are known from an annotation file only; give that with --annotations")
+        return PhotoList(folder, tuple(found))
+    # Some files give a path from the COCO root. The names alone tell COCO's photos apart.
+    listed = {Path(photo.file_name).name for photo in list_photos(Path(annotations), categories)}
+    chosen = [name for name in found if Path(name).name in listed]
+    if not chosen:
+        raise PhotoError(f"{folder}: holds none of the {len(listed)} photos listed in {annotations}; do they match?")
+    missing = sorted(listed - {Path(name).name for name in chosen})
+    not_there = tuple(SkippedPhoto(name, "listed in the annotations, but not in the folder") for name in missing)
+    return PhotoList(folder, tuple(chosen), not_there)
+
+
+def photos_sha256(folder: Path, names: Sequence[str]) -> str:
+    """Identify photo files in their order: SHA-256 of a line each, `path below the folder, tab, size in bytes`."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(os.fsencode(f"{name}\t{(folder / name).stat().st_size}\n"))
+    return digest.hexdigest()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back to where we were
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+                yield Path(parent, name)
+
+
+# Decoding photos
+
+
+def decode_photo(path: Path, geometry: Geometry) -> Pixels:
+    """Read one photo: upright by its EXIF orientation, RGB, resized; the first frame of an animation.
+
+    Greyscale, palettes and CMYK become RGB; 16 bits a channel are scaled to 8; transparent parts become white.
+
+    Returns:
+        `(size, size, 3)`, RGB 0..255.
+
+    Raises:
+        PhotoError: the file is unreadable, damaged, truncated, too large or no photo. The text is the reason alone,
+            without the path.
+    """
+    image = _load(path)
+    return np.asarray(_resize(image, geometry))
+
+
+def _load(path: Path) -> Image.Image:
+    """Read a photo at its full size, upright and in RGB."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise PhotoError("is no regular file")
+    if not status.st_size:
+        raise PhotoError("is empty")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _check_pixels(image)
+            image.load()
+            return _to_rgb(_turn_upright(image))
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PhotoError(f"is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError("is no image, or a damaged one") from error
+    except Exception as error:  # what a damaged file makes Pillow raise cannot be foreseen
+        raise PhotoError(f"cannot be decoded: {error}") from error
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise PhotoError(f"is too large: {image.width} x {image.height} pixels, of at most {MAX_PIXELS:,}")
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it also writes the other EXIF data anew, and fails where those are damaged.
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF data say nothing about the pixels, which are there
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise PhotoError("has 32 bits a channel, of which nobody knows what is white; convert it to 8 or 16")
+    if image.mode.startswith("I;16"):
+        samples = np.asarray(image).astype(np.uint32)
+        if "transparency" in image.info:
+            samples[samples == image.info["transparency"]] = 65535
+        return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 257 * 255
+    if image.has_transparency_data:
+        visible = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), visible).convert("RGB")
+    return image.convert("RGB")
+
+
+def _resize(image: Image.Image, geometry: Geometry) -> Image.Image:
+    box = None
+    if geometry.fit == "crop":
+        side = CROP_SHARE * min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+    filter_ = Image.Resampling[geometry.interpolation.upper()]
+    return image.resize((geometry.size, geometry.size), filter_, box=box)
+
+
+class PhotoReader:
+    """Decodes photos in threads, ahead of the reader, and keeps book of what became of each.
+
+    Attributes:
+        used: the names of the photos given out so far, in order.
+        skipped: the photos that could not be used so far, and why.
+    """
+
+    def __init__(
+        self, photos: PhotoList, geometry: Geometry, *, limit: int | None = None, strict: bool = False
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            photos: what to read, in its order.
+            geometry: what to make of each photo.
+            limit: stop after so many usable photos.
+            strict: whether a photo that cannot be used is an error.
+
+        Raises:
+            PhotoError: `strict`, and photos are missing.
+            ValueError: `limit` is below 1.
+        """
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}; it must be at least 1")
+        self.used: list[str] = []
+        self.skipped: list[SkippedPhoto] = []
+        self._photos = photos
+        self._geometry = geometry
+        self._wanted = len(photos.names) if limit is None else limit
+        self._strict = strict
+        for photo in photos.missing:
+            self._skip(photo)
+
+    @property
+    def done(self) -> int:
+        """How many photos of the folder are done with, used or not."""
+        return len(self.used) + len(self.skipped) - len(self._photos.missing)
+
+    @property
+    def total(self) -> int:
+        """How many there are to be done, as far as can be told: one that is skipped does not count for the limit."""
+        return min(len(self._photos.names), self._wanted + self.done - len(self.used))
+
+    def batches(self, batch_size: int) -> Iterator[Pixels]:
+        """Give the photos in batches, `(photos, size, size, 3)`, RGB 0..255; the last may be short.
+
+        Raises:
+            PhotoError: a photo cannot be used, and `strict` was asked for.
+            ValueError: `batch_size` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        batch: list[Pixels] = []
+        for name, decoded in self._decode_ahead(2 * batch_size):
+            try:
+                batch.append(decoded.result())
+            except PhotoError as error:
+                self._skip(SkippedPhoto(name, str(error)))
+                continue
+            self.used.append(name)
+            if len(self.used) == self._wanted:
+                break
+            if len(batch) == batch_size:
+                yield np.stack(batch)
+                batch = []
+        if batch:
+            yield np.stack(batch)
+
+    def _decode_ahead(self, ahead: int) -> Iterator[tuple[str, Future[Pixels]]]:
+        """Give every photo with its pixels to come; at most `ahead` of them are decoded or waiting at a time."""
+        names = iter(self._photos.names)
+        waiting: deque[tuple[str, Future[Pixels]]] = deque()
+        pool = ThreadPoolExecutor(thread_name_prefix="decode")
+        try:
+            while True:
+                for name in islice(names, ahead - len(waiting)):
+                    decoded = pool.submit(decode_photo, self._photos.folder / name, self._geometry)
+                    waiting.append((name, decoded))
+                if not waiting:
+                    return
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _skip(self, photo: SkippedPhoto) -> None:
+        if self._strict:
+            raise PhotoError(f"{self._photos.folder / photo.photo}: {photo.reason}; without --strict it is left out")
+        self.skipped.append(photo)

@@ -1,0 +1,57 @@
+"""From a Keras 3 model's configuration to the words in which Keras 2 wrote it.
+
+Keras 3 reads both; Keras 2, which many style-transfer programs still run on, reads only its own. The differences are
+in how data types, initializers, inputs and the connections between layers are written down.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+def to_keras2(class_name: str, config: Config) -> dict[str, Any]:
+    """Translate a whole model.
+
+    Args:
+        class_name: `Functional` or `Sequential`.
+        config: what Keras 3's `model.get_config()` gives.
+
+    Returns:
+        The `model_config` of a Keras 2 model file.
+    """
+    translated: dict[str, Any] = {"name": config["name"], "layers": [_layer(layer) for layer in config["layers"]]}
+    # Both read these alike. Keras 2 itself would put a single input into a list, and so would Keras 3 then.
+    translated |= {ends: config[ends] for ends in ("input_layers", "output_layers") if ends in config}
+    return {"class_name": class_name, "config": translated}
+
+
+def _layer(layer: Config) -> dict[str, Any]:
+    config = {name: _value(value) for name, value in layer["config"].items()}
+    if layer["class_name"] == "InputLayer":
+        config["batch_input_shape"] = config.pop("batch_shape")
+        config.pop("optional", None)
+    translated = {"class_name": layer["class_name"], "config": config}
+    if "inbound_nodes" in layer:  # not in a Sequential model
+        translated["name"] = layer["name"]
+        translated["inbound_nodes"] = [_node(node) for node in layer["inbound_nodes"]]
+    return translated
+
+
+def _value(value: Any) -> Any:
+    """Translate a setting of a layer: a data type, an initializer, or something both write alike."""
+    if not isinstance(value, Mapping) or "class_name" not in value:
+        return value
+    if value["class_name"] == "DTypePolicy":
+        return value["config"]["name"]
+    # What Keras 3 added to the initializers stands at None where it is not used.
+    config = {name: _value(inner) for name, inner in value["config"].items() if inner is not None or name == "seed"}
+    return {"class_name": value["class_name"], "config": config}
+
+
+def _node(node: Config) -> list[list[Any]]:
+    """Translate one call of a layer: the tensors that it takes, each `[layer, call, output, keyword arguments]`."""
+    (tensors,) = node["args"]
+    if isinstance(tensors, Mapping):
+        tensors = [tensors]
+    return [[*tensor["config"]["keras_history"], dict(node["kwargs"])] for tensor in tensors]

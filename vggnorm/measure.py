@@ -1,0 +1,106 @@
+"""From photos to means: the one loop over all photos."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+import vggnorm
+from vggnorm.errors import NetworkError, PhotoError
+from vggnorm.geometry import Fit, Geometry, Interpolation
+from vggnorm.images import PhotoList, PhotoReader, find_photos, photos_sha256
+from vggnorm.means import FilterMeans, Moments, Recipe
+from vggnorm.network import measuring_model, weights_sha256
+
+Progress = Callable[[int, int], object]  # is told how many photos are done with, and how many there are to do
+
+
+def compute_means(
+    model: keras.Model,
+    data: str | Path | PhotoList,
+    *,
+    annotations: str | Path | None = None,
+    categories: Sequence[str] = (),
+    weights: str = "unnamed",
+    size: int = 224,
+    fit: Fit = "crop",
+    interpolation: Interpolation = "bilinear",
+    limit: int | None = None,
+    seed: int = 0,
+    batch_size: int = 32,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> FilterMeans:
+    """Measure the mean activation of every filter over photos and positions.
+
+    Memory does not grow with the number of photos.
+
+    Args:
+        model: the network, see `vggnorm.load_network`. It is left as it is.
+        data: a folder of photos, see `vggnorm.images.find_photos`; or the photos that were found there.
+        annotations: a COCO annotation file; only the photos it lists are taken.
+        categories: COCO categories; only photos that show any of them are taken.
+        weights: what to call the weights in the recipe; their SHA-256 stands beside it.
+        size: photos are made `size` x `size` pixels.
+        fit: `crop` or `stretch`, see `vggnorm.images.Geometry`.
+        interpolation: `bilinear`, `nearest`, `bicubic` or `lanczos`.
+        limit: measure so many photos.
+        seed: of the random order in which photos are taken.
+        batch_size: how many photos the network is given at a time; the means do not depend on it.
+        strict: whether a photo that cannot be used is an error; else it is skipped and listed.
+        progress: called after every batch with the numbers of photos done with and to be done.
+
+    Raises:
+        PhotoError: the photos cannot be found, or none, or with `strict` any, cannot be used.
+        NetworkError: the network is of a kind that cannot be measured, or its activations are not finite.
+        ValueError: an option is out of range.
+    """
+    geometry = Geometry(size, fit, interpolation)
+    if not isinstance(data, PhotoList):
+        data = find_photos(data, annotations=annotations, categories=categories)
+    photos = data.shuffled(seed)
+    reader = PhotoReader(photos, geometry, limit=limit, strict=strict)
+    measuring = measuring_model(model)
+    moments = None
+    for batch in reader.batches(batch_size):  # (photos, size, size, 3) uint8
+        position_means = measuring.predict_on_batch(batch)  # layer -> (photos, filters) float32
+        _require_finite(position_means)
+        batch_moments = Moments.of(position_means)
+        moments = batch_moments if moments is None else moments + batch_moments
+        if progress is not None:
+            progress(reader.done, reader.total)
+    if moments is None:
+        raise no_photo_usable(photos, reader)
+    recipe = Recipe(
+        network=model.name,
+        weights=weights,
+        weights_sha256=weights_sha256(model),
+        pooling="max",
+        preprocessing="caffe",
+        size=size,
+        fit=fit,
+        interpolation=interpolation,
+        precision="float32",
+        photos=str(photos.folder),
+        photos_sha256=photos_sha256(photos.folder, reader.used),
+        seed=seed,
+        version=vggnorm.__version__,
+    )
+    return FilterMeans(moments.mean, moments.squared_deviation, moments.count, recipe, tuple(reader.skipped))
+
+
+def no_photo_usable(photos: PhotoList, reader: PhotoReader) -> PhotoError:
+    """Make the error for a folder of which not one photo could be used."""
+    first = next(photo for photo in reader.skipped if photo not in photos.missing)
+    return PhotoError(
+        f"{photos.folder}: none of its {len(photos.names)} photos can be used; the first, {first.photo}, {first.reason}"
+    )
+
+
+def _require_finite(position_means: Mapping[str, NDArray[Any]]) -> None:
+    for layer, values in position_means.items():
+        if not np.isfinite(values).all():
+            raise NetworkError(f"layer {layer} has activations that are not finite; the weights are damaged")

@@ -1,0 +1,59 @@
+"""Writing a result whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vggnorm.errors import OutputError
+
+
+def check_output(path: str | Path, *, force: bool = False) -> Path:
+    """Refuse, before any work is done, an output that could not or should not be written.
+
+    Args:
+        path: the file that is to be written.
+        force: whether an existing file may be replaced.
+
+    Returns:
+        `path` as a `Path`.
+
+    Raises:
+        OutputError: the file exists and `force` is false, is a folder, or its folder is missing or not writable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists already; give another name, or --force to replace it")
+    try:  # permission bits do not tell what a read-only or full file system does
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write into {path.parent}: {error.strerror}") from error
+    return path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` if the block succeeds, remove it if not.
+
+    The block writes the temporary file and checks it. An earlier file at `path` stays until the rename.
+
+    Raises:
+        OutputError: the operating system would not write (disk full, permission, quota).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: could not be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

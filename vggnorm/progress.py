@@ -1,0 +1,39 @@
+"""How far a run is, on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class _Lines(tqdm):  # type: ignore[type-arg]
+    """Writes whole lines, for log files."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
+        if self.total is not None:  # told after the first batch
+            print(self, file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told how many photos are done with, and how many there are to do."""
+    if sys.stderr.isatty():
+        bar = tqdm(unit=" photos", dynamic_ncols=True)
+    else:
+        bar = _Lines(
+            unit=" photos",
+            file=io.StringIO(),  # for tqdm's own carriage returns
+            mininterval=SECONDS_BETWEEN_LINES,
+            bar_format="{n_fmt}/{total_fmt} photos, {rate_fmt}, {remaining} left",
+        )
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    with bar:
+        yield show

@@ -1,0 +1,97 @@
+"""What a set of means says, for a person and as JSON."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggnorm.means import FilterMeans
+
+SKIPPED_SHOWN = 5
+
+
+def summarize(means: FilterMeans) -> dict[str, Any]:
+    """Give all of the means, and figures for each layer and for all together, as values that JSON can hold.
+
+    The relative standard error of a layer is the median over its filters that fire; None with a single photo.
+    """
+    layers = {
+        layer: {
+            **_figures(means.mean[layer]),
+            "relative_std_error": _median_relative(means.std_error[layer], means.mean[layer]),
+            "silent": means.silent[layer].tolist(),
+            "means": means.mean[layer].tolist(),
+            "std_errors": [_number(value) for value in means.std_error[layer]],
+        }
+        for layer in means.mean
+    }
+    every_mean = np.concatenate(list(means.mean.values()))
+    return {
+        "recipe": means.recipe.to_dict(),
+        "image_count": means.image_count,
+        "skipped": [{"photo": photo.photo, "reason": photo.reason} for photo in means.skipped],
+        "all_layers": {
+            **_figures(every_mean),
+            "mean": float(every_mean.mean()),
+            "standard_deviation": float(every_mean.std()),
+            "relative_std_error": _median_relative(np.concatenate(list(means.std_error.values())), every_mean),
+        },
+        "layers": layers,
+    }
+
+
+def format_summary(means: FilterMeans) -> str:
+    """Write the summary as lines for a terminal."""
+    summary = summarize(means)
+    recipe = means.recipe
+    lines = [
+        f"network   {recipe.network}, {recipe.pooling} pooling, {recipe.precision}",
+        f"weights   {recipe.weights}, SHA-256 {recipe.weights_sha256[:16]}…",
+        f"photos    {means.image_count} used, {len(means.skipped)} skipped, from {recipe.photos}",
+        f"geometry  {recipe.size} x {recipe.size}, {recipe.fit}, {recipe.interpolation}",
+        *(f"skipped   {_printable(photo.photo)}: {photo.reason}" for photo in means.skipped[:SKIPPED_SHOWN]),
+    ]
+    if len(means.skipped) > SKIPPED_SHOWN:
+        lines.append(f"skipped   … and {len(means.skipped) - SKIPPED_SHOWN} more, see --json of inspect")
+    width = max(len(layer) for layer in [*means.mean, "all layers"])
+    row = f"{{:<{width}}} {{:>7}} {{:>9}} {{:>9}} {{:>9}} {{:>9}} {{:>6}}"
+    lines += ["", row.format("layer", "filters", "min", "median", "max", "std error", "silent")]
+    silent_count = 0
+    for layer, figures in summary["layers"].items():
+        silent_count += len(figures["silent"])
+        lines.append(row.format(layer, *_cells(figures), len(figures["silent"])))
+    figures = summary["all_layers"]
+    lines.append(row.format("all layers", *_cells(figures), silent_count))
+    lines.append(f"mean over all filters {figures['mean']:.2f}, standard deviation {figures['standard_deviation']:.2f}")
+    if silent_count:
+        lines.append(f"{silent_count} filters never fired and keep their scale; measure on more photos")
+    return "\n".join(lines)
+
+
+def _figures(values: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        "filters": len(values),
+        "min": float(values.min()),
+        "median": float(np.median(values)),
+        "max": float(values.max()),
+    }
+
+
+def _cells(figures: dict[str, Any]) -> list[str]:
+    error = figures["relative_std_error"]
+    numbers = [f"{figures[name]:.3f}" for name in ("min", "median", "max")]
+    return [str(figures["filters"]), *numbers, "-" if error is None else f"{error:.1%}"]
+
+
+def _median_relative(std_error: NDArray[np.float64], mean: NDArray[np.float64]) -> float | None:
+    fires = mean > 0
+    return _number(np.median(std_error[fires] / mean[fires])) if fires.any() else None
+
+
+def _number(value: np.floating[Any]) -> float | None:
+    return float(value) if np.isfinite(value) else None  # JSON has no nan
+
+
+def _printable(name: str) -> str:
+    """Make a file's name fit for any terminal: bytes that are no UTF-8 become question marks."""
+    return name.encode(errors="replace").decode()
