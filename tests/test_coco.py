@@ -1,0 +1,195 @@
+"""vggnorm.coco on small annotation files, the outcome worked by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vggnorm.coco import ListedPhoto, list_photos
+from vggnorm.errors import PhotoError
+
+
+def make_listing() -> dict[str, Any]:
+    """Cats on a and b, twice on b; a dog on b and c; a bicycle on d; nothing on e; no car anywhere."""
+    shown = [("a", "cat"), ("b", "cat"), ("b", "cat"), ("b", "dog"), ("c", "dog"), ("d", "bicycle")]
+    image_ids = {"d": 30, "a": 41, "e": 52, "c": 63, "b": 74}  # in no order
+    category_ids = {"bicycle": 2, "car": 3, "cat": 17, "dog": 18}
+    return {
+        "images": [
+            {"id": number, "file_name": f"{name}.jpg", "width": number, "height": 16}
+            for name, number in image_ids.items()
+        ],
+        "annotations": [
+            {"id": number, "image_id": image_ids[name], "category_id": category_ids[category]}
+            for number, (name, category) in enumerate(shown, 1)
+        ],
+        "categories": [{"id": number, "name": name} for name, number in category_ids.items()],
+    }
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> Path:
+    return write(tmp_path, make_listing())
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / "listing.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def names(photos: list[ListedPhoto]) -> str:
+    return " ".join(photo.file_name.removesuffix(".jpg") for photo in photos)
+
+
+def error_of(path: Path, *categories: str) -> str:
+    with pytest.raises(PhotoError) as caught:
+        list_photos(path, categories)
+    return str(caught.value)
+
+
+# --- What is listed ---
+
+
+def test_all_photos_come_by_name(listing: Path) -> None:
+    assert list_photos(listing) == [
+        ListedPhoto("a.jpg", 41, 16),
+        ListedPhoto("b.jpg", 74, 16),
+        ListedPhoto("c.jpg", 63, 16),
+        ListedPhoto("d.jpg", 30, 16),
+        ListedPhoto("e.jpg", 52, 16),
+    ]
+
+
+def test_the_order_of_the_file_does_not_matter(listing: Path, tmp_path: Path) -> None:
+    expected = list_photos(listing)
+    content = make_listing()
+    content["images"].reverse()
+    assert list_photos(write(tmp_path, content)) == expected
+
+
+def test_a_photo_listed_twice_comes_once(tmp_path: Path) -> None:
+    content = make_listing()
+    content["images"].append({"id": 99, "file_name": "a.jpg", "width": 41, "height": 16})
+    assert names(list_photos(write(tmp_path, content))) == "a b c d e"
+
+
+def test_a_size_need_not_be_given(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg", "width": None, "height": 3}]
+    assert list_photos(write(tmp_path, {"images": images})) == [
+        ListedPhoto("a.jpg", None, None),
+        ListedPhoto("b.jpg", None, 3),
+    ]
+
+
+def test_nothing_is_printed(listing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    list_photos(listing)
+    assert capsys.readouterr() == ("", "")
+
+
+# --- Categories ---
+
+
+@pytest.mark.parametrize(
+    ("categories", "expected"),
+    [
+        ("cat", "a b"),
+        ("dog", "b c"),
+        ("cat dog", "a b c"),
+        ("dog cat", "a b c"),
+        ("cat cat", "a b"),
+        ("car bicycle", "d"),
+    ],
+)
+def test_categories_take_photos_that_show_any(listing: Path, categories: str, expected: str) -> None:
+    assert names(list_photos(listing, categories.split())) == expected
+
+
+def test_categories_of_one_name_are_taken_together(tmp_path: Path) -> None:
+    content = make_listing()
+    content["categories"][3]["name"] = "cat"  # it was dog
+    assert names(list_photos(write(tmp_path, content), ["cat"])) == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("category", "hint"),
+    [
+        ("cats", "did you mean cat or car?"),
+        ("bycicle", "did you mean bicycle?"),
+        ("Cat", "did you mean cat?"),
+        ("zzz", "there are bicycle, car, cat, dog"),
+    ],
+)
+def test_an_unknown_category_names_near_ones(listing: Path, category: str, hint: str) -> None:
+    assert error_of(listing, "dog", category) == f"{listing}: has no category '{category}'; {hint}"
+
+
+def test_a_captions_file_has_no_categories(tmp_path: Path) -> None:
+    content = make_listing()
+    del content["categories"]
+    content["annotations"] = [{"id": 1, "image_id": 41, "caption": "A cat."}]
+    captions = write(tmp_path, content)
+    assert names(list_photos(captions)) == "a b c d e"
+    assert (
+        error_of(captions, "cat") == f"{captions}: has no categories; to choose by category, give COCO's instances file"
+    )
+
+
+def test_a_file_without_photos_is_refused(listing: Path, tmp_path: Path) -> None:
+    assert error_of(listing, "car") == f"{listing}: lists no photos that show car"
+    assert error_of(write(tmp_path, {})) == f"{listing}: lists no photos"
+
+
+# --- What is no annotation file ---
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.json"
+    assert error_of(missing) == f"{missing}: cannot be read: No such file or directory"
+    assert error_of(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\x01",
+        b"\xff\xfe{}",
+        b'{"images": [{"id": 1, ',
+        b"[" * 200_000,
+        b"[]",
+        b"7",
+        b'{"images": null}',
+        b'{"images": [7]}',
+        b'{"images": [{"file_name": "a.jpg"}]}',
+        b'{"images": [{"id": 1}]}',
+        b'{"images": [{"id": [], "file_name": "a.jpg"}]}',
+        b'{"images": [{"id": 1, "file_name": null}]}',
+        b'{"images": [{"id": 1, "file_name": 7}]}',
+        b'{"images": [{"id": 1, "file_name": ["a.jpg"]}]}',
+        b'{"images": [], "annotations": [{"id": 1, "image_id": 1}], "categories": [{"id": 1, "name": "a"}]}',
+    ],
+    ids=lambda content: content[:30].decode("latin-1"),
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "damaged.json"
+    path.write_bytes(content)
+    error = error_of(path)
+    assert error.startswith(f"{path}: is no COCO annotation file, or a damaged one (")
+    assert error.endswith("); give an instances or captions file")
+
+
+def test_an_annotation_of_no_listed_photo_is_damage(tmp_path: Path) -> None:
+    content = make_listing()
+    content["annotations"].append({"id": 99, "image_id": 1, "category_id": 17})
+    path = write(tmp_path, content)
+    assert f"{path}: is no COCO annotation file, or a damaged one (KeyError: 1)" in error_of(path, "cat")
+    assert names(list_photos(path, ["dog"])) == "b c"
+
+
+def test_a_category_without_name_is_damage(tmp_path: Path) -> None:
+    content = make_listing()
+    del content["categories"][0]["name"]
+    path = write(tmp_path, content)
+    assert "damaged one (KeyError: 'name')" in error_of(path, "cat")
