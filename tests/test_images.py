@@ -22,7 +22,7 @@ from PIL import EpsImagePlugin, Image
 from vggnorm import images
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import Fit, Geometry, Interpolation
-from vggnorm.images import PhotoList, PhotoReader, decode_photo, find_photos, photos_sha256
+from vggnorm.images import PhotoList, PhotoReader, decode_photo, find_photos
 from vggnorm.means import SkippedPhoto
 
 Pixels = NDArray[np.uint8]
@@ -279,19 +279,33 @@ def test_the_first_of_shuffled_are_a_fair_sample() -> None:
     assert max(often.values()) < 580
 
 
-def test_photos_are_identified_by_name_size_and_order(tmp_path: Path) -> None:
+def test_photos_are_identified_by_name_pixels_and_order(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    for name, content in ("a.jpg", b"abc"), ("sub/é.png", b"12345"), ("b.jpg", b"abc"):
-        (tmp_path / name).write_bytes(content)
-    names = ["a.jpg", "sub/é.png"]
-    expected = hashlib.sha256(b"a.jpg\t3\nsub/\xc3\xa9.png\t5\n").hexdigest()
-    assert photos_sha256(tmp_path, names) == expected
-    others = [["sub/é.png", "a.jpg"], ["b.jpg", "sub/é.png"], ["a.jpg"], []]
-    assert expected not in [photos_sha256(tmp_path, other) for other in others]
-    (tmp_path / "a.jpg").write_bytes(b"xyz")
-    assert photos_sha256(tmp_path, names) == expected
-    (tmp_path / "a.jpg").write_bytes(b"abcd")
-    assert photos_sha256(tmp_path, names) != expected
+    red, blue = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
+    names = ["a.png", "sub/é.png"]
+    red.save(tmp_path / names[0])
+    blue.save(tmp_path / names[1])
+
+    def sha256(*taken: str) -> str:
+        reader = PhotoReader(PhotoList(tmp_path, taken), Geometry(2))
+        list(reader.batches(1))
+        return reader.sha256
+
+    expected = hashlib.sha256(b"a.png\0" + b"\xff\0\0" * 4 + b"sub/\xc3\xa9.png\0" + b"\0\0\xff" * 4).hexdigest()
+    assert sha256(*names) == expected
+    assert sha256(*reversed(names)) != expected
+    assert sha256("a.png") != expected
+    blue.save(tmp_path / "a.png")
+    assert sha256(*names) != expected
+
+
+def test_a_photo_that_vanishes_after_it_was_read_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(make_bytes(make_noise(9, 7), "PNG"))
+    reader = PhotoReader(PhotoList(tmp_path, ("a.png",)), Geometry(8))
+    (batch,) = reader.batches(1)
+    (tmp_path / "a.png").unlink()
+    assert batch.shape == (1, 8, 8, 3)
+    assert len(reader.sha256) == 64
 
 
 # --- Geometry ---
@@ -833,7 +847,7 @@ def test_the_threads_end_with_the_reading(tmp_path: Path) -> None:
     batches = PhotoReader(photos, SMALL).batches(4)
     next(batches)
     assert decoding_threads() != []
-    batches.close()  # type: ignore[attr-defined]  # a generator
+    batches.close()
     assert decoding_threads() == []
     for reader in PhotoReader(photos, SMALL), PhotoReader(photos, SMALL, limit=9):
         read(reader, 4)

@@ -5,7 +5,7 @@ import os
 import random
 import stat
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -96,14 +96,6 @@ def find_photos(
     missing = sorted(listed - {Path(name).name for name in chosen})
     not_there = tuple(SkippedPhoto(name, "listed in the annotations, but not in the folder") for name in missing)
     return PhotoList(folder, tuple(chosen), not_there)
-
-
-def photos_sha256(folder: Path, names: Sequence[str]) -> str:
-    """Identify photo files in their order: SHA-256 of a line each, `path below the folder, tab, size in bytes`."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(os.fsencode(f"{name}\t{(folder / name).stat().st_size}\n"))
-    return digest.hexdigest()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -232,6 +224,7 @@ class PhotoReader:
             raise ValueError(f"limit is {limit}; it must be at least 1")
         self.used: list[str] = []
         self.skipped: list[SkippedPhoto] = []
+        self._digest = hashlib.sha256()
         self._photos = photos
         self._geometry = geometry
         self._wanted = len(photos.names) if limit is None else limit
@@ -245,11 +238,16 @@ class PhotoReader:
         return len(self.used) + len(self.skipped) - len(self._photos.missing)
 
     @property
+    def sha256(self) -> str:
+        """Identify the photos used so far: SHA-256 over name, zero byte and pixels of each, in their order."""
+        return self._digest.hexdigest()
+
+    @property
     def total(self) -> int:
         """How many there are to be done, as far as can be told: one that is skipped does not count for the limit."""
         return min(len(self._photos.names), self._wanted + self.done - len(self.used))
 
-    def batches(self, batch_size: int) -> Iterator[Pixels]:
+    def batches(self, batch_size: int) -> Generator[Pixels, None, None]:
         """Give the photos in batches, `(photos, size, size, 3)`, RGB 0..255; the last may be short.
 
         Raises:
@@ -261,11 +259,13 @@ class PhotoReader:
         batch: list[Pixels] = []
         for name, decoded in self._decode_ahead(2 * batch_size):
             try:
-                batch.append(decoded.result())
+                pixels = decoded.result()
             except PhotoError as error:
                 self._skip(SkippedPhoto(name, str(error)))
                 continue
+            batch.append(pixels)
             self.used.append(name)
+            self._digest.update(os.fsencode(name) + b"\0" + pixels.tobytes())
             if len(self.used) == self._wanted:
                 break
             if len(batch) == batch_size:

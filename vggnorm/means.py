@@ -33,7 +33,7 @@ class Recipe:
     interpolation: Interpolation
     precision: str  # float32
     photos: str  # the folder, for people
-    photos_sha256: str  # of names and sizes of the photos used, in order: see vggnorm.images.photos_sha256
+    photos_sha256: str  # of the photos used: see vggnorm.images.PhotoReader.sha256
     seed: int  # of the order in which photos were taken
     version: str  # of vggnorm
 

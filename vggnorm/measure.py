@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import vggnorm
 from vggnorm.errors import NetworkError, PhotoError
 from vggnorm.geometry import Fit, Geometry, Interpolation
-from vggnorm.images import PhotoList, PhotoReader, find_photos, photos_sha256
+from vggnorm.images import PhotoList, PhotoReader, find_photos
 from vggnorm.means import FilterMeans, Moments, Recipe
 from vggnorm.network import measuring_model, weights_sha256
 
@@ -85,7 +85,7 @@ def compute_means(
         interpolation=interpolation,
         precision="float32",
         photos=str(photos.folder),
-        photos_sha256=photos_sha256(photos.folder, reader.used),
+        photos_sha256=reader.sha256,
         seed=seed,
         version=vggnorm.__version__,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
 from vggnorm.geometry import Geometry
-from vggnorm.images import PhotoList, PhotoReader, find_photos, photos_sha256
+from vggnorm.images import PhotoList, PhotoReader, find_photos
 from vggnorm.means import FilterMeans, Moments, PerLayer, std_deviation
 from vggnorm.measure import Progress, no_photo_usable
 from vggnorm.network import comparing_model, layers_not_finite, measured_layers, recover_scales, require_measured_on
@@ -224,7 +224,7 @@ def verify(
             progress(reader.done, reader.total)
     if moments is None or activations is None:
         raise no_photo_usable(photos, reader)
-    same_photos = means is not None and means.recipe.photos_sha256 == photos_sha256(photos.folder, reader.used)
+    same_photos = means is not None and means.recipe.photos_sha256 == reader.sha256
     return VerifyReport(
         photos=moments.count,
         skipped=len(reader.skipped),
