@@ -13,7 +13,7 @@ import vggnorm
 from vggnorm.errors import VggnormError
 from vggnorm.geometry import Fit, Geometry, Interpolation
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
-from vggnorm.means import FilterMeans, load_means, save_means
+from vggnorm.means import load_means, save_means
 from vggnorm.output import check_output
 from vggnorm.progress import progress_bar
 from vggnorm.startup import import_keras
@@ -198,5 +198,10 @@ def inspect(file: Path, as_json: bool) -> None:
 
     FILE is what compute-means or normalize saved.
     """
-    means: FilterMeans = read_means(file) if is_hdf5(file) else load_means(file)
-    click.echo(json.dumps(summarize(means), indent=2) if as_json else format_summary(means))
+    is_network = is_hdf5(file)
+    means = read_means(file) if is_network else load_means(file)
+    if as_json:
+        click.echo(json.dumps(summarize(means), indent=2))
+        return
+    click.echo(f"{file}: {'a network normalized with the means below' if is_network else 'means'}")
+    click.echo(f"measured by vggnorm {means.recipe.version}\n\n{format_summary(means)}")

@@ -13,9 +13,12 @@ SECONDS_BETWEEN_LINES = 10.0
 class _Lines(tqdm):  # type: ignore[type-arg]
     """Writes whole lines, for log files."""
 
+    shown: float = -1
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
-        if self.total is not None:  # told after the first batch
+        if self.total is not None and self.n != self.shown:  # the total is told after the first batch
             print(self, file=sys.stderr)  # noqa: T201
+            self.shown = self.n
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""README says what the code says. `python tests/test_readme.py` writes the commands' help into it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vggnorm.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+HELP = re.compile(r"(<!-- help of vggnorm ([a-z-]+) -->\n)\n*(?:```text\n.*?```\n\n)?", re.DOTALL)
+
+
+def with_help(readme: str) -> str:
+    """Put each command's help behind its mark."""
+
+    def block(mark: re.Match[str]) -> str:
+        result = CliRunner().invoke(main, [mark[2], "--help"], prog_name="vggnorm", terminal_width=100)
+        assert result.exit_code == 0
+        return f"{mark[1]}\n```text\n$ vggnorm {mark[2]} --help\n{result.stdout}```\n\n"
+
+    return HELP.sub(block, readme)
+
+
+def test_the_command_reference_is_what_help_prints() -> None:
+    readme = README.read_text()
+    assert readme == with_help(readme), "bring it up to date with: python tests/test_readme.py"
+    assert {mark[2] for mark in HELP.finditer(readme)} == set(main.commands)
+
+
+def test_the_link_to_the_rule_leads_to_the_rule() -> None:
+    first, last = re.search(r"rescale\.py#L(\d+)-L(\d+)", README.read_text()).groups()
+    lines = (ROOT / "vggnorm" / "rescale.py").read_text().splitlines()[int(first) - 1 : int(last)]
+    assert [line.strip().partition(" =")[0] for line in lines] == ["kernel_rescaled", "bias_rescaled"]
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", README.read_text())
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("script", ["quickstart", "test", "download_coco.py", "fetch_weights.py", "sample_photos.py"])
+def test_scripts_can_be_run(script: str) -> None:
+    assert (ROOT / "scripts" / script).stat().st_mode & 0o111
+
+
+def test_the_library_example_names_what_there_is() -> None:
+    import vggnorm
+
+    for name in re.findall(r"vggnorm\.([a-zA-Z_]+)\(", README.read_text()):
+        assert callable(getattr(vggnorm, name)), name
+
+
+if __name__ == "__main__":
+    README.write_text(with_help(README.read_text()))
