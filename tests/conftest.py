@@ -77,9 +77,11 @@ def recipe() -> Recipe:
     """Some recipe."""
     return Recipe(
         network="chain",
+        include_top=False,
         weights="random",
         weights_sha256="0" * 64,
         pooling="max",
+        dense=False,
         preprocessing="caffe",
         size=224,
         fit="crop",

@@ -194,6 +194,51 @@ def test_many_skipped_photos_are_counted_and_a_few_named(
     assert len(json.loads(run("inspect", tmp_path / "means.npy", "--json").stdout)["skipped"]) == 8
 
 
+def test_the_dense_layers_undo_the_last_scale(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    def small_vgg16(weights: None, include_top: bool) -> Any:
+        return keras.applications.VGG16(
+            weights=weights, include_top=include_top, input_shape=(32, 64, 3) if include_top else None, classes=6
+        )
+
+    monkeypatch.setitem(network.APPLICATIONS, "vgg16", small_vgg16)
+    from zoo import settle
+
+    original = settle(small_vgg16(None, include_top=True))
+    original.save(tmp_path / "top.h5")
+    weights = "--weights", tmp_path / "top.h5"
+    result = run("compute-means", "--data", photo_folder, *weights, "--include-top")
+    assert result.exit_code == 0, result.output
+    assert "network   vgg16 with its top, max pooling, caffe preprocessing" in result.stdout
+    assert "geometry  32 x 64" in result.stdout
+    assert "fc1 is not normalized: it is a dense layer" in result.stdout
+    assert run("normalize", "--means", "means.npy", *weights).exit_code == 0
+    report = json.loads(run("verify", "vgg16_norm.h5", "--data", photo_folder, *weights, "--json").stdout)
+    assert report["activations"]["relative"]["output 0 (predictions)"] <= 1e-5
+    assert (report["means"]["passed"], report["activations"]["passed"]) == (True, True)
+    photo = np.random.default_rng(0).uniform(-120, 120, (1, 32, 64, 3)).astype(np.float32)
+    scores = np.asarray(keras.models.load_model("vgg16_norm.h5")(photo))
+    np.testing.assert_allclose(scores, np.asarray(original(photo)), atol=1e-6)
+
+
+def test_the_pooling_asked_for_is_measured_saved_and_required(photo_folder: Path, random_vgg16: Path) -> None:
+    import keras
+
+    weights = "--weights", random_vgg16
+    result = run("compute-means", "--data", photo_folder, *weights, "--size", "48", "--pooling", "avg")
+    assert result.exit_code == 0
+    assert "network   vgg16, avg pooling" in result.stdout
+    text = failed(run("normalize", "--means", "means.npy", *weights, "--pooling", "max"))
+    assert text.startswith("the means were measured with avg pooling, and this network has max pooling; give the same")
+    assert run("normalize", "--means", "means.npy", *weights).exit_code == 0
+    pool = keras.models.load_model("vgg16_norm.h5").get_layer("block3_pool")
+    assert isinstance(pool, keras.layers.AveragePooling2D)
+    assert run("verify", "vgg16_norm.h5", "--data", photo_folder, *weights).exit_code == 0
+
+
 # Bad input: one line, status 1, nothing written
 
 
@@ -314,13 +359,19 @@ def test_means_that_hold_pickles(tmp_path: Path) -> None:
     assert "pickled objects, which are never loaded" in failed(run("normalize", "--means", tmp_path / "bad.npy"))
 
 
-@pytest.mark.parametrize(("value", "text"), [(np.nan, "not finite"), (np.inf, "not finite"), (-1.0, "negative")])
-def test_means_with_impossible_numbers(value: float, text: str, made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.nan, "bad.npy: not usable as means: the mean of block2_conv1 is not finite at filter 7 (nan)"),
+        (np.inf, "bad.npy: not usable as means: the mean of block2_conv1 is not finite at filter 7 (inf)"),
+        (-1.0, "the means are not possible: the mean of block2_conv1 is negative at filter 7 (-1.0)"),
+    ],
+)
+def test_means_with_impossible_numbers(value: float, text: str, made: Path, random_vgg16: Path, tmp_path: Path) -> None:
     record = np.load(made / "means.npy")
     record["mean"]["block2_conv1"][7] = value
     np.save(tmp_path / "bad.npy", record)
-    line = failed(run("normalize", "--means", tmp_path / "bad.npy"))
-    assert f"bad.npy: not usable as means: the mean of block2_conv1 is {text} at filter 7 ({value})" in line
+    assert text in failed(run("normalize", "--means", tmp_path / "bad.npy", "--weights", random_vgg16))
 
 
 def test_means_of_other_layers(
@@ -337,7 +388,7 @@ def test_means_of_a_network_that_is_not_known(
 ) -> None:
     vggnorm.save_means(vggnorm.compute_means(make_chain(), photo_folder, size=32), tmp_path / "chain.npy")
     line = failed(run("normalize", "--means", tmp_path / "chain.npy"))
-    assert line == "the network 'chain' is not known; it must be one of vgg16, vgg19"
+    assert line == "the means were measured on the model 'chain' of unnamed; give its file with --network"
 
 
 def test_means_of_other_weights(made: Path, tmp_path: Path) -> None:
@@ -491,9 +542,9 @@ def test_defaults_are_those_of_the_library(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(vggnorm, function)).parameters
     compared = 0
     for option in COMMANDS[command].params:
-        if option.name in parameters and option.name not in {"data", "weights"}:
+        if option.name in parameters and option.name not in {"data", "weights", "preprocessing"}:
             expected = parameters[option.name].default
             given = None if str(option.default) == "Sentinel.UNSET" else option.default
             assert (given or None) == (expected or None), option.name
             compared += 1
-    assert compared == {"compute-means": 9, "verify": 1}[command]
+    assert compared == {"compute-means": 10, "verify": 1}[command]

@@ -175,7 +175,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("mean", np.nan, "the mean of conv2 is not finite at filter 1 \\(nan\\)"),
         ("mean", np.inf, "the mean of conv2 is not finite at filter 1 \\(inf\\)"),
-        ("mean", -0.5, "the mean of conv2 is negative at filter 1 \\(-0.5\\)"),
+        ("squared_deviation", np.inf, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", np.nan, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", -1.0, "the squared deviation of conv2 is negative at filter 1"),
     ],
@@ -238,7 +238,10 @@ def test_records_of_other_shapes_are_refused(
         ({"fit": "squeeze"}, "fit is 'squeeze'"),
         ({"interpolation": "cubic"}, "interpolation is 'cubic'"),
         ({"size": 0}, "size is 0"),
-        ({"added": 1}, "the recipe must have the keys network, weights,"),
+        ({"size": [224, "224"]}, r"the recipe's size is \(224, '224'\)"),
+        ({"preprocessing": "vgg"}, "the recipe's preprocessing is 'vgg'"),
+        ({"dense": 0}, "the recipe's dense is 0"),
+        ({"added": 1}, "the recipe must have the keys network, include_top,"),
     ],
 )
 def test_damaged_recipes_are_refused(change: dict[str, Any], text: str, recipe: Recipe) -> None:

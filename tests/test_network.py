@@ -14,18 +14,11 @@ from reference import Layer, activations
 
 from vggnorm import network
 from vggnorm.errors import MeansError, NetworkError
+from vggnorm.graph import read_graph
 from vggnorm.images import Geometry, decode_photo
 from vggnorm.means import FilterMeans
 from vggnorm.measure import compute_means
-from vggnorm.network import (
-    comparing_model,
-    load_network,
-    measured_layers,
-    measuring_model,
-    normalize,
-    recover_scales,
-    weights_sha256,
-)
+from vggnorm.network import comparing_model, load_network, measuring_model, normalize, weights_sha256
 
 MakeChain = Callable[..., Any]
 
@@ -45,7 +38,7 @@ def reference_layers(model: Any) -> list[Layer]:
 def test_a_file_of_keras_is_loaded(random_vgg16: Path) -> None:
     model = load_network("vgg16", random_vgg16)
     with h5py.File(random_vgg16) as file:
-        for name in measured_layers(model):
+        for name in read_graph(model).sites:
             for weight, array in zip(("kernel", "bias"), model.get_layer(name).get_weights(), strict=True):
                 np.testing.assert_array_equal(array, file[f"model_weights/{name}/{name}/{weight}"])
 
@@ -140,50 +133,13 @@ def test_another_error_of_keras_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(NetworkError, match="the network 'vgg11' is not known; it must be one of vgg16, vgg19"):
+    with pytest.raises(
+        NetworkError, match="the network 'vgg11' is not known; it must be one of vgg16, vgg19, or a .keras"
+    ):
         load_network("vgg11")
 
 
 # What is measured
-
-
-def test_the_convolutions_of_vgg16_and_vgg19(random_vgg16: Path) -> None:
-    filters = measured_layers(load_network("vgg16", random_vgg16))
-    assert (len(filters), sum(filters.values())) == (13, 4224)
-    assert list(filters)[:3] == ["block1_conv1", "block1_conv2", "block2_conv1"]
-    assert len(measured_layers(keras.applications.VGG19(weights=None, include_top=False))) == 16
-
-
-def chain_of(*layers: Any) -> Any:
-    tensor = pixels = keras.Input((None, None, 3))
-    for layer in layers:
-        tensor = layer(tensor)
-    return keras.Model(pixels, tensor)
-
-
-@pytest.mark.parametrize(
-    ("layers", "text"),
-    [
-        ([keras.layers.Conv2D(4, 3, name="odd")], "layer odd must be an ungrouped convolution with bias and 'relu'"),
-        ([keras.layers.Conv2D(4, 3, activation="tanh", name="odd")], "layer odd must be"),
-        ([keras.layers.Conv2D(4, 3, activation="relu", use_bias=False, name="odd")], "layer odd must be"),
-        ([keras.layers.Conv2D(3, 3, activation="relu", groups=3, name="odd")], "layer odd must be"),
-        ([keras.layers.BatchNormalization(name="odd")], "layer odd is a BatchNormalization: only Conv2D and Max"),
-        ([keras.layers.AveragePooling2D(2, name="odd")], "layer odd is a AveragePooling2D"),
-        ([keras.layers.MaxPooling2D(2)], "has no convolution to measure"),
-    ],
-)
-def test_other_networks_are_refused_by_name(layers: list[Any], text: str) -> None:
-    with pytest.raises(NetworkError, match=text):
-        measured_layers(chain_of(*layers))
-
-
-def test_a_branch_is_refused() -> None:
-    pixels = keras.Input((None, None, 3))
-    one = keras.layers.Conv2D(4, 3, activation="relu", name="one")(pixels)
-    other = keras.layers.Conv2D(4, 3, activation="relu", name="other")(pixels)
-    with pytest.raises(NetworkError, match="layer other does not follow one: only chains of layers are supported"):
-        measured_layers(keras.Model(pixels, [one, other]))
 
 
 def test_weights_are_identified_as_documented(make_chain: MakeChain) -> None:
@@ -197,7 +153,7 @@ def test_weights_are_identified_as_documented(make_chain: MakeChain) -> None:
 def test_position_means_agree_with_the_naive_loop(height: int, width: int, make_chain: MakeChain) -> None:
     model = make_chain((6, 5, 4, 3))
     photos = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
-    found = measuring_model(model).predict_on_batch(photos)
+    found = measuring_model(read_graph(model)).predict_on_batch(photos)
     for photo, *means in zip(photos, *found.values(), strict=True):
         expected = activations(photo, reference_layers(model))
         for mean, (name, activation) in zip(means, expected.items(), strict=True):
@@ -205,7 +161,7 @@ def test_position_means_agree_with_the_naive_loop(height: int, width: int, make_
 
 
 def test_only_vectors_leave_the_device(make_chain: MakeChain) -> None:
-    measuring = measuring_model(make_chain((6, 5)))
+    measuring = measuring_model(read_graph(make_chain((6, 5))))
     assert {name: tuple(tensor.shape) for name, tensor in measuring.output.items()} == {
         "conv1": (None, 6),
         "conv2": (None, 5),
@@ -293,18 +249,12 @@ def test_implausible_means_give_no_infinite_weights(measured: tuple[Any, FilterM
         normalize(model, means)
 
 
-def test_scales_are_recovered_from_the_weights(measured: tuple[Any, FilterMeans]) -> None:
-    model, means = measured
-    for layer, scale in recover_scales(model, normalize(model, means)).items():
-        np.testing.assert_allclose(scale, np.where(means.mean[layer] > 0, means.mean[layer], 1), rtol=1e-6)
-
-
 def test_comparing_finds_the_deviation_that_is_there(make_chain: MakeChain) -> None:
     # The second network is the first with all of conv1 doubled, and compared as if it had been tripled.
     model, other = make_chain((4,)), make_chain((4,))
     other.get_layer("conv1").set_weights([2 * array for array in model.get_layer("conv1").get_weights()])
     photos = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    found = comparing_model(model, other, {"conv1": np.full(4, 1 / 3)}).predict_on_batch(photos)
+    found = comparing_model(read_graph(model), read_graph(other), {"conv1": np.full(4, 1 / 3)}).predict_on_batch(photos)
     for photo, deviation, largest in zip(photos, found["deviation"]["conv1"], found["largest"]["conv1"], strict=True):
         activation = activations(photo, reference_layers(model))["conv1"]
         assert largest == pytest.approx(activation.max(), rel=1e-5)

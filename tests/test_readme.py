@@ -33,7 +33,10 @@ def test_the_command_reference_is_what_help_prints() -> None:
 def test_the_link_to_the_rule_leads_to_the_rule() -> None:
     first, last = re.search(r"rescale\.py#L(\d+)-L(\d+)", README.read_text()).groups()
     lines = (ROOT / "vggnorm" / "rescale.py").read_text().splitlines()[int(first) - 1 : int(last)]
-    assert [line.strip().partition(" =")[0] for line in lines] == ["kernel_rescaled", "bias_rescaled"]
+    code = "\n".join(lines)
+    assert lines[0].startswith("    seen = ")
+    assert "return kernel * seen / scale_out" in code
+    assert lines[-1] == "    return bias / scale_out"
 
 
 def test_every_file_that_is_linked_exists() -> None:
@@ -41,6 +44,23 @@ def test_every_file_that_is_linked_exists() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_the_table_of_layers_is_that_of_the_code() -> None:
+    from vggnorm import layers
+
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| ") and "`" in line]
+    table = {row.split("|")[1].strip(): set(re.findall(r"`(\w+)`", row.split("|")[2])) for row in rows}
+    for words, kinds in (
+        ("take scales in and give their own out", layers.RESCALED),
+        ("pass scales on", layers.PASSING | layers.POOLING_AWAY),
+        ("move them with their channels", layers.MOVING),
+        ("put them side by side", layers.JOINING),
+    ):
+        assert table[words] == {kind.__name__ for kind in kinds}, words
+    assert table["absorb a scale exactly, and pass it on"] == {"BatchNormalization"}
+    assert table["let any positive scale through"] == {"ReLU", "LeakyReLU", "PReLU", "Activation"}
+    assert {"relu", "leaky_relu"} == layers.RECTIFYING_FUNCTIONS
 
 
 @pytest.mark.parametrize("script", ["quickstart", "test", "download_coco.py", "fetch_weights.py", "sample_photos.py"])

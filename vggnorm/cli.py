@@ -10,15 +10,16 @@ from typing import Any, get_args
 import click
 
 import vggnorm
-from vggnorm.errors import VggnormError
-from vggnorm.geometry import Fit, Geometry, Interpolation
+from vggnorm.errors import NetworkError, VggnormError
+from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
-from vggnorm.means import load_means, save_means
+from vggnorm.means import Recipe, load_means, save_means
 from vggnorm.output import check_output
 from vggnorm.progress import progress_bar
 from vggnorm.startup import import_keras
 from vggnorm.summary import format_summary, summarize
 
+VGG = ("vgg16", "vgg19")
 INTERRUPTED = 128 + 2  # by signal 2, as shells count
 
 
@@ -55,6 +56,9 @@ weights_option = click.option(
     metavar="imagenet|FILE",
     help="Keras's ImageNet weights, downloaded once, or an .h5 file.",
 )
+network_file_option = click.option(
+    "--network", metavar="FILE", help="The original network, where that is a model file and not one of Keras's."
+)
 
 
 def output_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -86,9 +90,32 @@ data_option = click.option(
     metavar="NAME",
     help="Measure only photos that show this COCO category, or another one given. Needs --annotations.",
 )
-@click.option("--network", type=click.Choice(("vgg16", "vgg19")), default="vgg16", help="Which network to measure.")
+@click.option(
+    "--network",
+    default="vgg16",
+    metavar="vgg16|vgg19|FILE",
+    help="Which network to measure: one of Keras's, or a model in a .keras or .h5 file.",
+)
 @weights_option
-@click.option("--size", type=click.IntRange(min=32), default=Geometry.size, help="Make photos so many pixels square.")
+@click.option("--include-top", is_flag=True, help="Take VGG with its dense layers; its class scores stay as they are.")
+@click.option(
+    "--pooling",
+    type=click.Choice(("max", "avg")),
+    default="max",
+    help="Pooling of VGG: max, as it was trained, or avg, as style transfer often has it.",
+)
+@click.option(
+    "--preprocessing",
+    type=click.Choice(get_args(Preprocessing)),
+    help="What the network takes photos as: caffe: BGR less the mean colour, as VGG does. torch: 0..1, standardized. "
+    "tf: -1..1. none: RGB 0..255. Needed for a FILE.  [default: caffe for VGG]",
+)
+@click.option("--dense", is_flag=True, help="Normalize hidden dense layers, too.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=32),
+    help="Make photos so many pixels square.  [default: what the network takes, or 224 where it takes any]",
+)
 @click.option(
     "--fit",
     type=click.Choice(get_args(Fit)),
@@ -114,6 +141,9 @@ def compute_means(
     categories: tuple[str, ...],
     network: str,
     weights: str,
+    include_top: bool,
+    pooling: str,
+    preprocessing: Preprocessing | None,
     force: bool,
     output: Path,
     **options: Any,
@@ -127,12 +157,25 @@ def compute_means(
 
     check_output(output, force=force)
     photos = images.find_photos(data, annotations=annotations, categories=categories)
+    is_file = network not in VGG
+    if is_file and preprocessing is None:
+        raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
     import_keras()
-    model = vggnorm.load_network(network, weights)
+    model = vggnorm.load_network(network, weights, include_top=include_top, pooling=pooling)
     with progress_bar() as progress:
-        means = vggnorm.compute_means(model, photos, weights=Path(weights).name, progress=progress, **options)
+        means = vggnorm.compute_means(
+            model,
+            photos,
+            weights=Path(network if is_file else weights).name,
+            preprocessing=preprocessing or "caffe",
+            progress=progress,
+            **options,
+        )
     save_means(means, output, force=force)
-    click.echo(f"{format_summary(means)}\n\nmeans saved as {output}")
+    click.echo(format_summary(means))
+    for layer, reason in vggnorm.graph.read_graph(model, dense=means.recipe.dense).kept.items():
+        click.echo(f"{layer} is not normalized: {reason}")
+    click.echo(f"\nmeans saved as {output}")
 
 
 @main.command()
@@ -143,10 +186,14 @@ def compute_means(
     type=click.Path(path_type=Path),
     help="What compute-means saved. The network is the one it names.",
 )
+@network_file_option
 @weights_option
+@click.option("--pooling", type=click.Choice(("max", "avg")), help="Pooling of VGG.  [default: as measured]")
 @force_option
 @output_option("vgg16_norm.h5")
-def normalize(means_file: Path, weights: str, force: bool, output: Path) -> None:
+def normalize(
+    *, means_file: Path, network: str | None, weights: str, pooling: str | None, force: bool, output: Path
+) -> None:
     """Rescale a network with measured means.
 
     The result computes what the network computes, with every filter's activation divided by its mean. It is a Keras
@@ -155,8 +202,7 @@ def normalize(means_file: Path, weights: str, force: bool, output: Path) -> None
     check_h5_output(output, force=force)
     means = load_means(means_file)
     import_keras()
-    model = vggnorm.load_network(means.recipe.network, weights)
-    normalized = vggnorm.normalize(model, means)
+    normalized = vggnorm.normalize(_load_original(means.recipe, network, weights, pooling), means)
     vggnorm.save_network(normalized, output, means, force=force)
     click.echo(
         f"{means.recipe.network}, {means.filter_count} filters in {len(means.mean)} layers, "
@@ -167,10 +213,11 @@ def normalize(means_file: Path, weights: str, force: bool, output: Path) -> None
 @main.command()
 @click.argument("normalized_file", metavar="NORMALIZED.h5", type=click.Path(path_type=Path))
 @data_option
+@network_file_option
 @weights_option
 @click.option("--limit", type=click.IntRange(min=1), default=64, help="Use so many photos.")
 @json_option
-def verify(normalized_file: Path, data: Path, weights: str, limit: int, as_json: bool) -> None:
+def verify(*, normalized_file: Path, data: Path, network: str | None, weights: str, limit: int, as_json: bool) -> None:
     """Check on photos that NORMALIZED.h5 does what it promises.
 
     Is every filter's mean activation 1? Does the network compute what the original does? Are the weights finite, and
@@ -181,13 +228,26 @@ def verify(normalized_file: Path, data: Path, weights: str, limit: int, as_json:
     means = read_means(normalized_file)
     photos = images.find_photos(data)
     import_keras()
-    model = vggnorm.load_network(means.recipe.network, weights)
-    normalized = vggnorm.load_network(means.recipe.network, normalized_file)
+    model = _load_original(means.recipe, network, weights)
+    normalized = vggnorm.load_network(str(normalized_file))
     with progress_bar() as progress:
         report = vggnorm.verify(model, normalized, photos, means, limit=limit, progress=progress)
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else f"{normalized_file}: {report}")
     if not report.passed:
         sys.exit(1)
+
+
+def _load_original(recipe: Recipe, network: str | None, weights: str, pooling: str | None = None) -> Any:
+    """Load the network that the recipe names, or the model file that was given instead."""
+    if network is None and recipe.network not in VGG:
+        raise NetworkError(
+            f"the means were measured on the model {recipe.network!r} of {recipe.weights}; give its file with --network"
+        )
+    if network is not None:
+        return vggnorm.load_network(network, weights)
+    return vggnorm.load_network(
+        recipe.network, weights, include_top=recipe.include_top, pooling=pooling or recipe.pooling
+    )
 
 
 @main.command()

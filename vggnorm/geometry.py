@@ -6,29 +6,34 @@ from typing import Literal, get_args
 Fit = Literal["crop", "stretch"]
 Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
 
+# As the modes of `keras.applications.imagenet_utils.preprocess_input`. caffe: RGB to BGR, less ImageNet's mean colour,
+# as for VGG; torch: 0..1, less the mean, divided by the standard deviation; tf: -1..1. none: RGB 0..255 as it is.
+Preprocessing = Literal["caffe", "torch", "tf", "none"]
+
 CROP_SHARE = 224 / 256  # VGG is tested on the central 224 x 224 of photos whose shorter side is 256
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a photo of any shape becomes `size` x `size` pixels.
+    """How a photo of any shape becomes one of the network's.
 
     Attributes:
-        size: side of the result in pixels.
-        fit: `crop` takes the central square, 224/256 of the shorter side wide: VGG's test-time geometry. `stretch`
-            takes the whole photo and does not keep its proportions, as `keras.utils.load_img` does.
+        size: side of the result in pixels, or its `(height, width)`.
+        fit: `crop` takes the central square, 224/256 of the shorter side wide: VGG's test-time geometry; a rectangle of
+            the result's proportions, where that is no square. `stretch` takes the whole photo and does not keep its
+            proportions, as `keras.utils.load_img` does.
         interpolation: one of Pillow's filters; all but `nearest` are antialiased.
 
     Raises:
         ValueError: a value is none of these.
     """
 
-    size: int = 224
+    size: int | tuple[int, int] = 224
     fit: Fit = "crop"
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if min(self.height, self.width) < 1:
             raise ValueError(f"size is {self.size}; it must be at least 1")
         for name, value, choices in (
             ("fit", self.fit, get_args(Fit)),
@@ -36,3 +41,13 @@ class Geometry:
         ):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+    @property
+    def height(self) -> int:
+        """Of the result, in pixels."""
+        return self.size if isinstance(self.size, int) else self.size[0]
+
+    @property
+    def width(self) -> int:
+        """Of the result, in pixels."""
+        return self.size if isinstance(self.size, int) else self.size[1]

@@ -124,7 +124,7 @@ def decode_photo(path: Path, geometry: Geometry) -> Pixels:
     Greyscale, palettes and CMYK become RGB; 16 bits a channel are scaled to 8; transparent parts become white.
 
     Returns:
-        `(size, size, 3)`, RGB 0..255.
+        `(height, width, 3)`, RGB 0..255.
 
     Raises:
         PhotoError: the file is unreadable, damaged, truncated, too large or no photo. The text is the reason alone,
@@ -190,11 +190,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _resize(image: Image.Image, geometry: Geometry) -> Image.Image:
     box = None
     if geometry.fit == "crop":
-        side = CROP_SHARE * min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
+        scale = CROP_SHARE * min(image.width / geometry.width, image.height / geometry.height)
+        width, height = scale * geometry.width, scale * geometry.height
+        left, top = (image.width - width) / 2, (image.height - height) / 2
+        box = (left, top, left + width, top + height)
     filter_ = Image.Resampling[geometry.interpolation.upper()]
-    return image.resize((geometry.size, geometry.size), filter_, box=box)
+    return image.resize((geometry.width, geometry.height), filter_, box=box)
 
 
 class PhotoReader:
@@ -248,7 +249,7 @@ class PhotoReader:
         return min(len(self._photos.names), self._wanted + self.done - len(self.used))
 
     def batches(self, batch_size: int) -> Generator[Pixels, None, None]:
-        """Give the photos in batches, `(photos, size, size, 3)`, RGB 0..255; the last may be short.
+        """Give the photos in batches, `(photos, height, width, 3)`, RGB 0..255; the last may be short.
 
         Raises:
             PhotoError: a photo cannot be used, and `strict` was asked for.

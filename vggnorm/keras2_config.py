@@ -9,6 +9,21 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
+RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}, "InputLayer": {"batch_shape": "batch_input_shape"}}
+# What Keras 2 does not know, and need not know at these values.
+ONLY_IN_KERAS_3: dict[str, dict[str, Any]] = {
+    "BatchNormalization": {
+        "renorm": False,
+        "renorm_clipping": None,
+        "renorm_momentum": 0.99,
+        "synchronized": False,
+    },
+    "Dense": {"quantization_config": None},
+    "InputLayer": {"optional": False},
+    "LayerNormalization": {"rms_scaling": False},
+    "ZeroPadding1D": {"data_format": "channels_last"},
+}
+
 
 def to_keras2(class_name: str, config: Config) -> dict[str, Any]:
     """Translate a whole model.
@@ -27,10 +42,12 @@ def to_keras2(class_name: str, config: Config) -> dict[str, Any]:
 
 
 def _layer(layer: Config) -> dict[str, Any]:
-    config = {name: _value(value) for name, value in layer["config"].items()}
-    if layer["class_name"] == "InputLayer":
-        config["batch_input_shape"] = config.pop("batch_shape")
-        config.pop("optional", None)
+    renamed, dropped = RENAMED.get(layer["class_name"], {}), ONLY_IN_KERAS_3.get(layer["class_name"], {})
+    config = {
+        renamed.get(name, name): _value(value)
+        for name, value in layer["config"].items()
+        if name not in dropped or value != dropped[name]
+    }
     translated = {"class_name": layer["class_name"], "config": config}
     if "inbound_nodes" in layer:  # not in a Sequential model
         translated["name"] = layer["name"]

@@ -5,14 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError
-from vggnorm.geometry import Fit, Geometry, Interpolation
+from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.output import check_output, replacing
 
 Float64 = NDArray[np.float64]
@@ -23,12 +23,14 @@ PerLayer = Mapping[str, Float64]  # layer name -> (filters,), in network order
 class Recipe:
     """All that decides the numbers, apart from the photos' content."""
 
-    network: str  # the Keras name: vgg16, vgg19
+    network: str  # vgg16, vgg19, or a model's own name
+    include_top: bool  # whether vgg16 or vgg19 has its dense layers
     weights: str  # where the weights came from, for people: imagenet, or a file's name
-    weights_sha256: str  # of the measured layers' weights: see vggnorm.network.weights_sha256
-    pooling: str  # max
-    preprocessing: str  # caffe: RGB to BGR, minus the ImageNet means 103.939, 116.779, 123.68
-    size: int  # this and the next two: see vggnorm.geometry
+    weights_sha256: str  # see vggnorm.network.weights_sha256
+    pooling: str  # max, avg, max+avg, none
+    dense: bool  # whether hidden dense layers are normalized, too
+    preprocessing: Preprocessing  # caffe, torch, tf, none: see vggnorm.geometry
+    size: int | tuple[int, int]  # this and the next two: see vggnorm.geometry
     fit: Fit
     interpolation: Interpolation
     precision: str  # float32
@@ -57,9 +59,14 @@ class Recipe:
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or sorted(values) != sorted(names):
             raise ValueError(f"the recipe must have the keys {', '.join(names)}")
+        if isinstance(values["size"], list):  # JSON has no tuples
+            values["size"] = tuple(values["size"])
         for name, value in values.items():
-            if type(value) is not (int if name in ("size", "seed") else str):
+            wanted = {"include_top": bool, "dense": bool, "seed": int}.get(name, str)
+            if not (_is_size(value) if name == "size" else type(value) is wanted):
                 raise ValueError(f"the recipe's {name} is {value!r}")
+        if values["preprocessing"] not in get_args(Preprocessing):
+            raise ValueError(f"the recipe's preprocessing is {values['preprocessing']!r}")
         Geometry(values["size"], values["fit"], values["interpolation"])  # raises for one that does not exist
         return cls(**values)
 
@@ -146,8 +153,11 @@ class FilterMeans:
 
     @property
     def silent(self) -> Mapping[str, NDArray[np.intp]]:
-        """The filters that never fired: layer name -> indices. They keep their scale, 1."""
-        return {layer: np.flatnonzero(values == 0) for layer, values in self.mean.items()}
+        """The filters whose mean is not above 0: layer name -> indices. They keep their scale, 1.
+
+        They never fired; or, behind a rectifier with a leak, their activation is negative in the mean.
+        """
+        return {layer: np.flatnonzero(values <= 0) for layer, values in self.mean.items()}
 
     @property
     def filter_count(self) -> int:
@@ -251,8 +261,9 @@ def means_from_parts(
     if not mean or list(mean) != list(squared_deviation):
         raise ValueError("mean and squared_deviation do not have the same layers")
     for layer in mean:
-        _check_layer(f"the mean of {layer}", mean[layer])
-        _check_layer(f"the squared deviation of {layer}", squared_deviation[layer])
+        _check_vector(f"the mean of {layer}", mean[layer])
+        _check_vector(f"the squared deviation of {layer}", squared_deviation[layer])
+        require_not_negative(f"the squared deviation of {layer}", squared_deviation[layer])
         if mean[layer].shape != squared_deviation[layer].shape:
             raise ValueError(f"mean and squared deviation of {layer} differ in shape")
     return FilterMeans(
@@ -292,13 +303,21 @@ def _require_npy(path: Path) -> None:
         raise MeansError(f"{path}: is no .npy file; give a file that compute-means wrote")
 
 
-def _check_layer(what: str, values: Any) -> None:
+def require_not_negative(what: str, values: Float64) -> None:
+    """Raise a ValueError that names the first negative value."""
+    _refuse(what, "negative", values, values < 0)
+
+
+def _check_vector(what: str, values: Any) -> None:
     if not isinstance(values, np.ndarray) or values.dtype != np.float64 or values.ndim != 1 or not values.size:
         raise ValueError(f"{what} is no vector of float64")
-    for trouble, at in ("not finite", ~np.isfinite(values)), ("negative", values < 0):
-        if at.any():
-            index = np.flatnonzero(at)[0]
-            raise ValueError(f"{what} is {trouble} at filter {index} ({values[index]})")
+    _refuse(what, "not finite", values, ~np.isfinite(values))
+
+
+def _refuse(what: str, trouble: str, values: Float64, at: NDArray[np.bool_]) -> None:
+    if at.any():
+        index = np.flatnonzero(at)[0]
+        raise ValueError(f"{what} is {trouble} at filter {index} ({values[index]})")
 
 
 def _skipped_from_json(text: str) -> tuple[SkippedPhoto, ...]:
@@ -306,6 +325,11 @@ def _skipped_from_json(text: str) -> tuple[SkippedPhoto, ...]:
         return tuple(SkippedPhoto(str(entry["photo"]), str(entry["reason"])) for entry in json.loads(text))
     except (KeyError, TypeError) as error:
         raise ValueError("the list of skipped photos is damaged") from error
+
+
+def _is_size(value: Any) -> bool:
+    sides = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+    return all(type(side) is int for side in sides)
 
 
 def _count_filters(count: int | None) -> str:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 import vggnorm
 from vggnorm.errors import NetworkError, PhotoError
-from vggnorm.geometry import Fit, Geometry, Interpolation
+from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.graph import read_graph
 from vggnorm.images import PhotoList, PhotoReader, find_photos
 from vggnorm.means import FilterMeans, Moments, Recipe
-from vggnorm.network import measuring_model, weights_sha256
+from vggnorm.network import APPLICATIONS, measuring_model, photo_size, weights_sha256
 
 Progress = Callable[[int, int], object]  # is told how many photos are done with, and how many there are to do
 
@@ -25,7 +26,9 @@ def compute_means(
     annotations: str | Path | None = None,
     categories: Sequence[str] = (),
     weights: str = "unnamed",
-    size: int = 224,
+    preprocessing: Preprocessing = "caffe",
+    dense: bool = False,
+    size: int | tuple[int, int] | None = None,
     fit: Fit = "crop",
     interpolation: Interpolation = "bilinear",
     limit: int | None = None,
@@ -44,7 +47,10 @@ def compute_means(
         annotations: a COCO annotation file; only the photos it lists are taken.
         categories: COCO categories; only photos that show any of them are taken.
         weights: what to call the weights in the recipe; their SHA-256 stands beside it.
-        size: photos are made `size` x `size` pixels.
+        preprocessing: what the network takes photos as, see `vggnorm.geometry`.
+        dense: whether hidden dense layers are measured, too, and so normalized.
+        size: side of the photos in pixels, or their `(height, width)`. By default what the network takes, or 224 where
+            it takes any.
         fit: `crop` or `stretch`, see `vggnorm.images.Geometry`.
         interpolation: `bilinear`, `nearest`, `bicubic` or `lanczos`.
         limit: measure so many photos.
@@ -58,14 +64,15 @@ def compute_means(
         NetworkError: the network is of a kind that cannot be measured, or its activations are not finite.
         ValueError: an option is out of range.
     """
-    geometry = Geometry(size, fit, interpolation)
+    graph = read_graph(model, dense=dense)
+    geometry = Geometry(_size(model, size), fit, interpolation)
     if not isinstance(data, PhotoList):
         data = find_photos(data, annotations=annotations, categories=categories)
     photos = data.shuffled(seed)
     reader = PhotoReader(photos, geometry, limit=limit, strict=strict)
-    measuring = measuring_model(model)
+    measuring = measuring_model(graph, preprocessing)
     moments = None
-    for batch in reader.batches(batch_size):  # (photos, size, size, 3) uint8
+    for batch in reader.batches(batch_size):  # (photos, height, width, 3) uint8
         position_means = measuring.predict_on_batch(batch)  # layer -> (photos, filters) float32
         _require_finite(position_means)
         batch_moments = Moments.of(position_means)
@@ -76,11 +83,13 @@ def compute_means(
         raise no_photo_usable(photos, reader)
     recipe = Recipe(
         network=model.name,
+        include_top=model.name in APPLICATIONS and any(layer.name == "predictions" for layer in model.layers),
         weights=weights,
         weights_sha256=weights_sha256(model),
-        pooling="max",
-        preprocessing="caffe",
-        size=size,
+        pooling=graph.pooling,
+        dense=dense,
+        preprocessing=preprocessing,
+        size=geometry.size,
         fit=fit,
         interpolation=interpolation,
         precision="float32",
@@ -90,6 +99,17 @@ def compute_means(
         version=vggnorm.__version__,
     )
     return FilterMeans(moments.mean, moments.squared_deviation, moments.count, recipe, tuple(reader.skipped))
+
+
+def _size(model: keras.Model, size: int | tuple[int, int] | None) -> int | tuple[int, int]:
+    taken = photo_size(model)
+    if taken is None:
+        return 224 if size is None else size
+    height, width = taken
+    own = height if height == width else taken
+    if size not in (None, own, taken):
+        raise NetworkError(f"{model.name}: takes photos of {height} x {width} pixels (height x width), not of {size}")
+    return own
 
 
 def no_photo_usable(photos: PhotoList, reader: PhotoReader) -> PhotoError:

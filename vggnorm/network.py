@@ -1,4 +1,4 @@
-"""The only module that knows Keras: load a network, measure it, rescale it, save it."""
+"""Load a network, measure it, rescale it, save it: all that builds Keras models."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -14,12 +14,15 @@ from keras import ops
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError, NetworkError
+from vggnorm.geometry import Preprocessing
+from vggnorm.graph import Graph, Site, read_graph
 from vggnorm.h5file import check_h5_output, read_shapes, write_h5
 from vggnorm.keras2_config import to_keras2
-from vggnorm.means import FilterMeans
-from vggnorm.rescale import recover_scale, rescale_weights, scale_from_mean
+from vggnorm.means import FilterMeans, require_not_negative
+from vggnorm.rescale import scale_from_mean
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
+POOLINGS = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}
 
 # On a CPU, XLA runs VGG's convolutions a quarter slower than TensorFlow's own kernels do. JAX has nothing else.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -28,37 +31,52 @@ JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
 # Loading
 
 
-def load_network(network: str = "vgg16", weights: str | Path = "imagenet") -> keras.Model:
-    """Load a network of `keras.applications`, without its dense layers and for photos of any size.
+def load_network(
+    network: str = "vgg16", weights: str | Path = "imagenet", *, include_top: bool = False, pooling: str = "max"
+) -> keras.Model:
+    """Load a network of `keras.applications`, or a model file.
 
     Args:
-        network: `vgg16` or `vgg19`.
-        weights: `imagenet`, which Keras downloads once, or an .h5 file: one of Keras's own, a saved model, or a
-            `.weights.h5`. Layers are found by name; a file with the dense layers will do.
+        network: `vgg16` or `vgg19`, for photos of any size unless `include_top`; or the path of a model, a `.keras` or
+            `.h5` file.
+        weights: of VGG: `imagenet`, which Keras downloads once, or an .h5 file: one of Keras's own, a saved model, or
+            a `.weights.h5`. Layers are found by name; a file with more layers will do. A model file has its own.
+        include_top: whether VGG has its dense layers, which fix the size of the photos to 224.
+        pooling: of VGG: `max`, as it was trained, or `avg`, as style transfer often has it.
 
     Raises:
-        NetworkError: the network is none of the two; the weights cannot be downloaded or read, or are another's.
+        NetworkError: the network is not known; the weights or the model cannot be downloaded or read, or are another's.
     """
     if network not in APPLICATIONS:
-        raise NetworkError(f"the network {network!r} is not known; it must be one of {', '.join(APPLICATIONS)}")
+        return _load_model(network, weights)
     if weights == "imagenet":
-        return _download(network)
-    path = Path(weights)
-    if not path.is_file():
-        raise NetworkError(f"{path}: there is no such file; give 'imagenet' or an .h5 file of {network}'s weights")
-    model = APPLICATIONS[network](weights=None, include_top=False)
-    if path.name.endswith(".weights.h5"):
-        _load_keras3_weights(model, path)
+        model = _download(network, include_top=include_top)
     else:
-        _check_shapes(model, path)
-        model.load_weights(path, by_name=True)
-    return model
+        model = APPLICATIONS[network](weights=None, include_top=include_top)
+        _load_weights(model, Path(weights))
+    return model if pooling == "max" else _with_pooling(model, pooling)
 
 
-def _download(network: str) -> keras.Model:
+def _load_model(network: str, weights: str | Path) -> keras.Model:
+    path = Path(network)
+    if path.suffix not in (".keras", ".h5"):
+        known = ", ".join(APPLICATIONS)
+        raise NetworkError(f"the network {network!r} is not known; it must be one of {known}, or a .keras or .h5 file")
+    if weights != "imagenet":
+        raise NetworkError(f"{path}: a model file has its own weights; leave out --weights")
+    if not path.is_file():
+        raise NetworkError(f"{path}: there is no such file; give a .keras or .h5 file of a model")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # what a stranger's file makes Keras raise cannot be foreseen
+        reason = str(error).strip().partition("\n")[0]
+        raise NetworkError(f"{path}: cannot be loaded as a Keras model: {reason}") from error
+
+
+def _download(network: str, *, include_top: bool) -> keras.Model:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras shows its progress on stdout
-            return APPLICATIONS[network](weights="imagenet", include_top=False)
+            return APPLICATIONS[network](weights="imagenet", include_top=include_top)
     except Exception as error:
         if "URL fetch failure" not in str(error):  # Keras raises a bare Exception
             raise
@@ -66,6 +84,30 @@ def _download(network: str) -> keras.Model:
             f"the ImageNet weights of {network} cannot be downloaded ({str(error).rpartition(' -- ')[2]}); give a file "
             "with --weights, for VGG16 the one that 'python scripts/fetch_weights.py -o vgg16_imagenet.h5' makes"
         ) from error
+
+
+def _load_weights(model: keras.Model, path: Path) -> None:
+    if not path.is_file():
+        raise NetworkError(f"{path}: there is no such file; give 'imagenet' or an .h5 file of {model.name}'s weights")
+    if path.name.endswith(".weights.h5"):
+        _load_keras3_weights(model, path)
+    else:
+        _check_shapes(model, path)
+        model.load_weights(path, by_name=True)
+
+
+def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
+    """Put another kind of pooling in the place of each max pooling, under its name."""
+    if pooling not in POOLINGS:
+        raise NetworkError(f"the pooling {pooling!r} is not known; it must be one of {', '.join(POOLINGS)}")
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        kind = POOLINGS[pooling] if isinstance(layer, keras.layers.MaxPooling2D) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    changed = keras.models.clone_model(model, clone_function=clone)
+    changed.set_weights(model.get_weights())
+    return changed
 
 
 def _check_shapes(model: keras.Model, path: Path) -> None:
@@ -94,109 +136,131 @@ def _shapes(shapes: list[tuple[int, ...]] | None) -> str:
     return " and ".join("x".join(map(str, shape)) for shape in shapes) if shapes else "none"
 
 
-# What is measured
-
-
-def measured_layers(model: keras.Model) -> dict[str, int]:
-    """Name the layers whose filters are measured, with their number of filters, in network order.
-
-    They are the convolutions. Between them there may stand what passes a positive scale through unchanged: pooling.
-
-    Raises:
-        NetworkError: the network is not a chain of rectified convolutions and pooling; the text names the layer.
-    """
-    filters = {}
-    before = None
-    for layer in model.layers:
-        if before is not None and layer.input is not before.output:
-            raise NetworkError(f"layer {layer.name} does not follow {before.name}: only chains of layers are supported")
-        before = layer
-        if isinstance(layer, keras.layers.Conv2D):
-            if layer.activation is not keras.activations.relu or not layer.use_bias or layer.groups != 1:
-                raise NetworkError(f"layer {layer.name} must be an ungrouped convolution with bias and 'relu'")
-            filters[layer.name] = layer.filters
-        elif not isinstance(layer, keras.layers.InputLayer | keras.layers.MaxPooling2D):
-            raise NetworkError(
-                f"layer {layer.name} is a {type(layer).__name__}: only Conv2D and MaxPooling2D are supported; "
-                "load the network without its top"
-            )
-    if not filters:
-        raise NetworkError(f"{model.name} has no convolution to measure")
-    return filters
+# Measuring
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """Identify the weights of the measured layers.
+    """Identify a network's weights.
 
-    SHA-256 over the layers in network order, of each the kernel `(height, width, channels in, filters)` and then the
-    bias, as little-endian float32.
+    SHA-256 over all its layers in network order, of each the weights in Keras's order, for a convolution the kernel
+    `(height, width, channels in, filters)` and then the bias, as little-endian float32.
     """
     digest = hashlib.sha256()
-    for name in measured_layers(model):
-        for array in model.get_layer(name).get_weights():
+    for layer in model.layers:
+        for array in layer.get_weights():
             digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
     return digest.hexdigest()
 
 
-def measuring_model(model: keras.Model) -> keras.Model:
+def photo_size(model: keras.Model) -> tuple[int, int] | None:
+    """Tell the height and width of the photos that a network takes; None if it takes any.
+
+    Raises:
+        NetworkError: it does not take RGB photos.
+    """
+    shape = model.inputs[0].shape
+    if len(shape) != 4 or 3 not in (shape[1], shape[-1]):
+        raise NetworkError(f"{model.name}: takes {shape[1:]}, and not photos of 3 colours")
+    height, width = shape[2:] if _is_channels_first(model) else shape[1:3]
+    return None if height is None or width is None else (height, width)
+
+
+def measuring_model(graph: Graph, preprocessing: Preprocessing = "caffe") -> keras.Model:
     """Make the model that measures photos: the mean activation over positions of every filter.
 
     Returns:
         A model from `(photos, height, width, 3)` uint8, RGB 0..255, to a dict: layer name -> `(photos, filters)`
         float32. Only these vectors leave the device.
     """
-    photos, activations = _activations(model)
-    means = {name: _position_mean(activation) for name, activation in activations(_preprocess(photos)).items()}
+    photos = _photos(graph.model)
+    activations = _activations(graph)(_prepared(photos, graph.model, preprocessing))
+    means = {name: _position_mean(activations[name], site) for name, site in graph.sites.items()}
     return _compiled(keras.Model(photos, means, name="measuring"))
 
 
-def comparing_model(model: keras.Model, normalized: keras.Model, scales: Mapping[str, NDArray[Any]]) -> keras.Model:
+def comparing_model(
+    graph: Graph,
+    normalized: Graph,
+    scales: Mapping[str, NDArray[np.float64]],
+    preprocessing: Preprocessing = "caffe",
+) -> keras.Model:
     """Make the model that runs photos through the original and the normalized network side by side.
 
     Args:
-        model: the original.
+        graph: the original.
         normalized: the one to compare with it.
         scales: layer name -> `(filters,)`, what the normalized activations are to be multiplied by.
+        preprocessing: of the photos.
 
     Returns:
         A model from `(photos, height, width, 3)` uint8, RGB 0..255, to three dicts, each layer name -> array:
         `mean`, the normalized network's position means, `(photos, filters)`; `deviation`, each photo's largest
         absolute difference between scaled and original activations, `(photos,)`; `largest`, each photo's largest
-        original activation, `(photos,)`.
+        absolute original activation, `(photos,)`. The latter two have the network's outputs, too.
     """
-    photos, original = _activations(model)
-    _, rescaled = _activations(normalized)
-    before, after = original(_preprocess(photos)), rescaled(_preprocess(photos))
-    positions_and_filters = (1, 2, 3)
-    deviation = {
-        name: ops.max(ops.abs(after[name] * scale.astype(np.float32) - before[name]), axis=positions_and_filters)
-        for name, scale in scales.items()
-    }
+    photos = _photos(graph.model)
+    pixels = _prepared(photos, graph.model, preprocessing)
+    before, after = _activations(graph, "original")(pixels), _activations(normalized, "normalized")(pixels)
+    factors = dict(zip(_output_names(graph), graph.rescale(scales).outputs, strict=True))
+    for name, site in graph.sites.items():
+        factors[name] = np.moveaxis(scales[name].reshape([-1] + [1] * (len(site.activation.shape) - 1)), 0, site.axis)
     outputs = {
-        "mean": {name: _position_mean(after[name]) for name in scales},
-        "deviation": deviation,
-        "largest": {name: ops.max(before[name], axis=positions_and_filters) for name in scales},
+        "mean": {name: _position_mean(after[name], site) for name, site in graph.sites.items()},
+        "deviation": {
+            name: _photo_max(after[name] * factor.astype(np.float32) - before[name]) for name, factor in factors.items()
+        },
+        "largest": {name: _photo_max(before[name]) for name in factors},
     }
     return _compiled(keras.Model(photos, outputs, name="comparing"))
 
 
-def _activations(model: keras.Model) -> tuple[Any, keras.Model]:
-    """Give an input for photos, and the sub-model that gives the activations of all measured layers."""
-    outputs = {name: model.get_layer(name).output for name in measured_layers(model)}
-    return keras.Input(model.input_shape[1:], dtype="uint8", name="photos"), keras.Model(model.inputs, outputs)
+def _photos(model: keras.Model) -> Any:
+    height, width = photo_size(model) or (None, None)
+    return keras.Input((height, width, 3), dtype="uint8", name="photos")
 
 
-def _preprocess(photos: Any) -> Any:
-    """Prepare photos as Keras's VGG networks want them: BGR, less ImageNet's mean colour."""
-    return keras.applications.vgg16.preprocess_input(ops.cast(photos, "float32"))
+def _prepared(photos: Any, model: keras.Model, preprocessing: Preprocessing) -> Any:
+    """Turn uint8 RGB photos into what the network takes."""
+    if preprocessing not in get_args(Preprocessing):
+        known = ", ".join(get_args(Preprocessing))
+        raise NetworkError(f"the preprocessing {preprocessing!r} is not known; it must be one of {known}")
+    pixels = ops.cast(photos, "float32")
+    if preprocessing != "none":
+        pixels = keras.applications.imagenet_utils.preprocess_input(pixels, "channels_last", preprocessing)
+    return ops.transpose(pixels, (0, 3, 1, 2)) if _is_channels_first(model) else pixels
 
 
-def _position_mean(activation: Any) -> Any:
-    """Take the mean over positions, row by row first.
+def _is_channels_first(model: keras.Model) -> bool:
+    shape = model.inputs[0].shape
+    return bool(shape[1] == 3 and shape[-1] != 3)
 
-    In float32 it is ten times as exact as one mean over both axes, and quicker, since the sums stay short.
+
+def _activations(graph: Graph, name: str = "activations") -> keras.Model:
+    """Make the sub-model that gives the activations of all sites, and the network's outputs, by name."""
+    outputs = dict(zip(_output_names(graph), graph.model.outputs, strict=True))
+    outputs |= {name: site.activation for name, site in graph.sites.items()}
+    return keras.Model(graph.model.inputs[0], outputs, name=name)
+
+
+def _output_names(graph: Graph) -> list[str]:
+    """Name the outputs after what they are, so that they do not hide a site of the same layer."""
+    makers = [tensor._keras_history.operation.name for tensor in graph.model.outputs]
+    return [f"output {index} ({name})" for index, name in enumerate(makers)]
+
+
+def _position_mean(activation: Any, site: Site) -> Any:
+    """Take the mean over positions, `(photos, ..., filters)` -> `(photos, filters)`, one axis after the other.
+
+    In float32 that is ten times as exact as one mean over all axes, and quicker, since the sums stay short.
     """
-    return ops.mean(ops.mean(activation, axis=2), axis=1)  # (n, h, w, filters) -> (n, h, filters) -> (n, filters)
+    for axis in reversed(range(1, len(site.activation.shape))):
+        if axis != site.axis:
+            activation = ops.mean(activation, axis=axis)
+    return activation
+
+
+def _photo_max(values: Any) -> Any:
+    return ops.max(ops.abs(values), axis=tuple(range(1, len(values.shape))))
 
 
 def _compiled(model: keras.Model) -> keras.Model:
@@ -212,65 +276,74 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
 
     Args:
         model: the network that was measured. It is left as it is.
-        means: of all its convolutions, on these weights.
+        means: what was measured, on these weights.
 
     Raises:
-        MeansError: the means were measured on other layers or other weights; the text says which.
+        MeansError: the means were measured on other layers, weights or pooling, or are not possible; the text says
+            which.
         NetworkError: the network is of a kind that the rule does not cover, or a rescaled weight is not finite.
     """
-    require_measured_on(model, means)
-    normalized = keras.models.clone_model(model)
-    scale_in = np.ones(3)  # red, green and blue of the photo itself
-    for name, mean in means.mean.items():
-        scale_out = scale_from_mean(mean)
-        kernel, bias = model.get_layer(name).get_weights()
-        rescaled = rescale_weights(kernel, bias, scale_in, scale_out)
-        with np.errstate(over="ignore"):  # seen, and said better, by the next line
-            weights = [array.astype(np.float32) for array in rescaled]
-        if not all(np.isfinite(array).all() for array in weights):
-            raise NetworkError(f"layer {name} would get weights that are not finite; its means are not plausible")
-        normalized.get_layer(name).set_weights(weights)
-        scale_in = scale_out
+    graph = read_graph(model, dense=means.recipe.dense)
+    require_measured_on(graph, means)
+    rescaled = graph.rescale({name: scale_from_mean(mean) for name, mean in means.mean.items()})
+    normalized = _copy(model)
+    for layer in model.layers:
+        changed = rescaled.weights.get(layer.name)
+        if changed is not None:
+            arrays = zip(layer.weights, layer.get_weights(), strict=True)
+            normalized.get_layer(layer.name).set_weights(
+                [_finite(layer.name, changed.get(variable.name, array)) for variable, array in arrays]
+            )
     return normalized
 
 
-def require_measured_on(model: keras.Model, means: FilterMeans) -> None:
+def _copy(model: keras.Model) -> keras.Model:
+    """Make a copy with layers and weights of its own, all under the same names."""
+    photos = model.inputs[0]
+    name = photos._keras_history.operation.name
+    copy = keras.models.clone_model(model, keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name))
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def require_measured_on(graph: Graph, means: FilterMeans) -> None:
     """Refuse means that were measured on another network.
 
     Raises:
-        MeansError: the layers or the weights are others; the text says which.
+        MeansError: the layers, the weights or the pooling are others, or a mean is negative that cannot be; the text
+            says which.
     """
-    means.require_layers(measured_layers(model), source=model.name)
-    found = weights_sha256(model)
-    if found != means.recipe.weights_sha256:
+    means.require_layers(graph.filters, source=graph.model.name)
+    found, measured = weights_sha256(graph.model), means.recipe.weights_sha256
+    if found != measured:
         raise MeansError(
-            f"the means were measured on other weights: on those of SHA-256 {means.recipe.weights_sha256[:12]}… "
-            f"({means.recipe.weights}), these have {found[:12]}…; give the same --weights, or measure these"
+            f"the means were measured on other weights: on those of SHA-256 {measured[:12]}… ({means.recipe.weights}), "
+            f"these have {found[:12]}…; give the same --weights, or measure these"
         )
-
-
-def recover_scales(model: keras.Model, normalized: keras.Model) -> dict[str, NDArray[np.float64]]:
-    """Find what each filter's activation was divided by, from the two networks' weights alone.
-
-    Args:
-        model: the original.
-        normalized: the same architecture, rescaled.
-
-    Returns:
-        Layer name -> `(filters,)`. See `vggnorm.rescale.recover_scale`.
-    """
-    scales: dict[str, NDArray[np.float64]] = {}
-    scale = np.ones(3)
-    for name in measured_layers(model):
-        kernel, bias = model.get_layer(name).get_weights()
-        kernel_rescaled, bias_rescaled = normalized.get_layer(name).get_weights()
-        scales[name] = scale = recover_scale(kernel, bias, kernel_rescaled, bias_rescaled, scale)
-    return scales
+    if graph.pooling != means.recipe.pooling:
+        raise MeansError(
+            f"the means were measured with {means.recipe.pooling} pooling, and this network has {graph.pooling} "
+            "pooling; give the same --pooling, or measure this one"
+        )
+    for name, site in graph.sites.items():
+        if site.rectified:
+            try:
+                require_not_negative(f"the mean of {name}", means.mean[name])
+            except ValueError as error:
+                raise MeansError(f"the means are not possible: {error}, behind a rectified linear unit") from error
 
 
 def layers_not_finite(model: keras.Model) -> list[str]:
     """Name the layers that have a weight which is nan or infinite."""
     return [layer.name for layer in model.layers if not all(np.isfinite(array).all() for array in layer.get_weights())]
+
+
+def _finite(layer: str, array: NDArray[np.floating]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # seen, and said better, below
+        rounded = array.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise NetworkError(f"layer {layer} would get weights that are not finite; its means are not plausible")
+    return rounded
 
 
 # Saving

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
 def scale_from_mean(mean: Float64) -> Float64:
@@ -26,13 +27,11 @@ def scale_from_mean(mean: Float64) -> Float64:
     return np.where(mean > 0, mean, 1.0)
 
 
-def rescale_weights(
-    kernel: NDArray[np.floating], bias: NDArray[np.floating], scale_in: Float64, scale_out: Float64
-) -> tuple[Float64, Float64]:
-    """Rescale one convolution, given the scales of what comes in and of what is to go out.
+def rescale_kernel(kernel: Floats, scale_in: Float64, scale_out: Float64) -> Float64:
+    """Rescale the kernel of a convolution or dense layer, given the scales of what comes in and of what is to go out.
 
-    With the activations `a[c]` of the layer before replaced by `a[c] / scale_in[c]`, the rescaled layer gives the
-    activations `b[i]` it gave before, replaced by `b[i] / scale_out[i]`:
+    With the activations `a[c]` that come in replaced by `a[c] / scale_in[c]`, the rescaled layer gives the activations
+    `b[i]` it gave before, replaced by `b[i] / scale_out[i]`, if its bias is rescaled, too:
 
         W'[y, x, c, i] = W[y, x, c, i] * scale_in[c] / scale_out[i]
         b'[i] = b[i] / scale_out[i]
@@ -43,53 +42,47 @@ def rescale_weights(
     -10/10 = -1:
 
     >>> one, mean_1, mean_2 = np.ones(1), np.array([5.0]), np.array([10.0])
-    >>> kernel_1, bias_1 = rescale_weights(np.full((1, 1, 1, 1), 2.0), np.array([1.0]), one, mean_1)
-    >>> kernel_2, bias_2 = rescale_weights(np.full((1, 1, 1, 1), 4.0), np.array([-10.0]), mean_1, mean_2)
-    >>> kernel_1.item(), bias_1.item(), kernel_2.item(), bias_2.item()
-    (0.4, 0.2, 2.0, -1.0)
+    >>> kernel_1, bias_1 = np.full((1, 1, 1, 1), 2.0), np.array([1.0])
+    >>> kernel_2, bias_2 = np.full((1, 1, 1, 1), 4.0), np.array([-10.0])
+    >>> rescale_kernel(kernel_1, one, mean_1).item(), rescale_bias(bias_1, mean_1).item()
+    (0.4, 0.2)
+    >>> rescale_kernel(kernel_2, mean_1, mean_2).item(), rescale_bias(bias_2, mean_2).item()
+    (2.0, -1.0)
     >>> first = [0.4 * x + 0.2 for x in (1, 3)]  # 0.6 and 1.4: mean 1
     >>> [round(2.0 * a - 1.0, 9) for a in first]  # 2/10 and 18/10: mean 1
     [0.2, 1.8]
 
     Args:
-        kernel: `(height, width, channels_in, filters)`, as Keras keeps it.
-        bias: `(filters,)`.
+        kernel: `(..., channels_in / groups, filters)`, as Keras keeps it: `(height, width, channels_in, filters)` for
+            an ordinary convolution, `(channels_in, filters)` for a dense layer. In a grouped convolution, the first
+            `filters / groups` filters see the first `channels_in / groups` channels, and so on.
         scale_in: `(channels_in,)`, what the incoming channels were divided by; ones for the photo itself.
         scale_out: `(filters,)`, what the layer's activations are to be divided by; positive.
 
     Returns:
-        The rescaled kernel and bias, in float64, of the shapes given.
+        The rescaled kernel, in float64, of the shape given.
     """
-    kernel_rescaled = kernel * scale_in[:, np.newaxis] / scale_out  # (h, w, c, i) * (c, 1) / (i,)
-    bias_rescaled = bias / scale_out
-    return kernel_rescaled, bias_rescaled
+    *_, channels, filters = kernel.shape
+    groups = len(scale_in) // channels
+    seen = np.repeat(scale_in.reshape(groups, channels).T, filters // groups, axis=1)  # (channels, filters)
+    return kernel * seen / scale_out  # (h, w, c, i) * (c, i) / (i,)
 
 
-def recover_scale(
-    kernel: NDArray[np.floating],
-    bias: NDArray[np.floating],
-    kernel_rescaled: NDArray[np.floating],
-    bias_rescaled: NDArray[np.floating],
-    scale_in: Float64,
-) -> Float64:
-    """Find the scale of each filter from the weights before and after: the inverse of `rescale_weights`.
+def rescale_bias(bias: Floats, scale_out: Float64) -> Float64:
+    """Rescale a bias, `(filters,)`, by what the layer's activations are to be divided by, `(filters,)`."""
+    return bias / scale_out
 
-    With `v[i]` the weights of filter `i`, bias included, the incoming scale multiplied in, and `v'[i]` those of the
-    rescaled filter, it is the least-squares solution of `v[i] = scale[i] * v'[i]`.
+
+def rescale_depthwise_kernel(kernel: Floats, scale_in: Float64, scale_out: Float64) -> Float64:
+    """Rescale the kernel of a depthwise convolution: filter `m` on channel `c` is its output `c * multiplier + m`.
 
     Args:
-        kernel: `(height, width, channels_in, filters)`.
-        bias: `(filters,)`.
-        kernel_rescaled: as `kernel`.
-        bias_rescaled: as `bias`.
-        scale_in: `(channels_in,)`, found for the layer before.
+        kernel: `(..., channels_in, multiplier)`, as Keras keeps it.
+        scale_in: `(channels_in,)`, see `rescale_kernel`.
+        scale_out: `(channels_in * multiplier,)`.
 
     Returns:
-        `(filters,)`; 1 where all rescaled weights are 0.
+        The rescaled kernel, in float64, of the shape given.
     """
-    filters = len(bias)
-    before = np.vstack([(kernel * scale_in[:, np.newaxis]).reshape(-1, filters), bias])  # (weights, filters) float64
-    after = np.vstack([kernel_rescaled.reshape(-1, filters), bias_rescaled]).astype(np.float64)
-    squares = (after**2).sum(axis=0)
-    scale: Float64 = np.divide((before * after).sum(axis=0), squares, out=np.ones(filters), where=squares > 0)
-    return scale
+    *_, channels, multiplier = kernel.shape
+    return kernel * scale_in[:, np.newaxis] / scale_out.reshape(channels, multiplier)

@@ -45,10 +45,11 @@ def format_summary(means: FilterMeans) -> str:
     summary = summarize(means)
     recipe = means.recipe
     lines = [
-        f"network   {recipe.network}, {recipe.pooling} pooling, {recipe.precision}",
+        f"network   {recipe.network}{' with its top' if recipe.include_top else ''}, {recipe.pooling} pooling, "
+        f"{recipe.preprocessing} preprocessing, {recipe.precision}",
         f"weights   {recipe.weights}, SHA-256 {recipe.weights_sha256[:16]}…",
         f"photos    {means.image_count} used, {len(means.skipped)} skipped, from {recipe.photos}",
-        f"geometry  {recipe.size} x {recipe.size}, {recipe.fit}, {recipe.interpolation}",
+        f"geometry  {recipe.geometry.height} x {recipe.geometry.width}, {recipe.fit}, {recipe.interpolation}",
         *(f"skipped   {_printable(photo.photo)}: {photo.reason}" for photo in means.skipped[:SKIPPED_SHOWN]),
     ]
     if len(means.skipped) > SKIPPED_SHOWN:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
-from vggnorm.geometry import Geometry
+from vggnorm.geometry import Geometry, Preprocessing
+from vggnorm.graph import read_graph
 from vggnorm.images import PhotoList, PhotoReader, find_photos
 from vggnorm.means import FilterMeans, Moments, PerLayer, std_deviation
-from vggnorm.measure import Progress, no_photo_usable
-from vggnorm.network import comparing_model, layers_not_finite, measured_layers, recover_scales, require_measured_on
+from vggnorm.measure import Progress, compute_means, no_photo_usable
+from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
 from vggnorm.rescale import scale_from_mean
 
 PerPhoto = Mapping[str, NDArray[np.floating]]  # layer name -> (photos,)
@@ -70,8 +71,9 @@ class ActivationsCheck:
     """Is every layer's activation, times its means, the original's?
 
     Attributes:
-        deviation: layer name -> the largest absolute deviation over photos, positions and filters.
-        largest: layer name -> the largest activation of the original.
+        deviation: layer name -> the largest absolute deviation over photos, positions and filters. The network's
+            outputs are among them, as `output 0 (layer name)`.
+        largest: layer name -> the largest absolute activation of the original.
     """
 
     deviation: dict[str, float]
@@ -189,8 +191,8 @@ def verify(
         normalized: the network to be checked.
         data: a folder of photos, or the photos that were found there.
         means: what it was normalized with: the photos are taken in the same way and order, and the means' own standard
-            error is taken into account. Without it the scales are recovered from the weights, and the photos taken as
-            `compute_means` does by default.
+            error is taken into account. Without it the scales are recovered from the activations, and the photos taken
+            as `compute_means` does by default.
         limit: use so many photos; all those measured, in the same folder, make the check an exact one.
         batch_size: how many photos both networks are given at a time.
         progress: called after every batch with the numbers of photos done with and to be done.
@@ -200,19 +202,22 @@ def verify(
         NetworkError: the networks are not of the same architecture, or of a kind that cannot be measured.
         MeansError: the means were measured on another original.
     """
-    if measured_layers(model) != measured_layers(normalized):
+    dense = means is not None and means.recipe.dense
+    preprocessing: Preprocessing = "caffe" if means is None else means.recipe.preprocessing
+    original, rescaled = read_graph(model, dense=dense), read_graph(normalized, dense=dense)
+    if original.filters != rescaled.filters:
         raise NetworkError("the two networks do not have the same layers")
     photos = data if isinstance(data, PhotoList) else find_photos(data)
     if means is None:
-        geometry, seed = Geometry(), 0
-        scales = recover_scales(model, normalized)
+        geometry, seed = Geometry(photo_size(model) or 224), 0
+        scales = _recover_scales(model, normalized, photos, limit)
     else:
-        require_measured_on(model, means)
+        require_measured_on(original, means)
         geometry, seed = means.recipe.geometry, means.recipe.seed
         scales = {layer: scale_from_mean(mean) for layer, mean in means.mean.items()}
     photos = photos.shuffled(seed)
     reader = PhotoReader(photos, geometry, limit=limit)
-    comparing = comparing_model(model, normalized, scales)
+    comparing = comparing_model(original, rescaled, scales, preprocessing)
     moments, activations = None, None
     for batch in reader.batches(batch_size):  # (photos, size, size, 3) uint8
         found = comparing.predict_on_batch(batch)
@@ -232,6 +237,17 @@ def verify(
         activations=activations,
         weights=WeightsCheck(layers_not_finite(normalized), _silent(moments.mean if means is None else means.mean)),
     )
+
+
+def _recover_scales(
+    model: keras.Model, normalized: keras.Model, photos: PhotoList, limit: int
+) -> dict[str, NDArray[np.float64]]:
+    """Find what each filter's activation was divided by, from its means in the two networks."""
+    before, after = (compute_means(network, photos, limit=limit).mean for network in (model, normalized))
+    return {
+        layer: np.divide(before[layer], mean, out=np.ones_like(mean), where=(mean > 0) & (before[layer] > 0))
+        for layer, mean in after.items()
+    }
 
 
 def _check_means(moments: Moments, means: FilterMeans | None, *, same_photos: bool) -> MeansCheck:
@@ -277,7 +293,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _silent(mean: PerLayer) -> dict[str, list[int]]:
-    return {layer: np.flatnonzero(values == 0).tolist() for layer, values in mean.items()}
+    return {layer: np.flatnonzero(values <= 0).tolist() for layer, values in mean.items()}
 
 
 def _larger(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
