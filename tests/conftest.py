@@ -88,8 +88,12 @@ def recipe() -> Recipe:
         interpolation="bilinear",
         precision="float32",
         photos="photos",
-        photos_sha256="1" * 64,
+        annotations="",
+        categories=(),
+        limit=None,
         seed=0,
+        taken_sha256="2" * 64,
+        photos_sha256="1" * 64,
         version=vggnorm.__version__,
     )
 

@@ -95,6 +95,21 @@ def test_every_option_of_compute_means_reaches_the_recipe(photo_folder: Path, ra
     assert (recipe.size, recipe.fit, recipe.interpolation, recipe.seed) == (40, "stretch", "nearest", 7)
 
 
+def test_the_batch_size_reaches_the_network(
+    photo_folder: Path, random_vgg16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    batches = images.PhotoReader.batches
+
+    def spy(self: images.PhotoReader, batch_size: int) -> Any:
+        asked.append(batch_size)
+        return batches(self, batch_size)
+
+    monkeypatch.setattr(images.PhotoReader, "batches", spy)
+    run("compute-means", "--data", photo_folder, "--weights", random_vgg16, "--size", "32", "--batch-size", "5")
+    assert asked == [5]
+
+
 def test_annotations_and_categories_choose_photos(photo_folder: Path, random_vgg16: Path, tmp_path: Path) -> None:
     listed = [{"id": index, "file_name": f"{index}.jpg"} for index in (1, 2, 3, 77)]
     shown = [{"id": 1, "image_id": 1, "category_id": 5}, {"id": 2, "image_id": 3, "category_id": 6}]
@@ -105,10 +120,18 @@ def test_annotations_and_categories_choose_photos(photo_folder: Path, random_vgg
     result = run(*common, "--annotations", annotations)
     assert result.exit_code == 0
     assert load_means("means.npy").image_count == 3
-    assert "skipped   77.jpg: listed in the annotations, but not in the folder" in result.stdout
+    assert f"1 photos listed in {annotations} are not in {photo_folder}" in result.stderr
+    assert ", listed in instances.json" in result.stdout
     result = run(*common, "--annotations", annotations, "--category", "person", "--category", "dog", "--force")
     assert result.exit_code == 0
-    assert load_means("means.npy").image_count == 2
+    means = load_means("means.npy")
+    assert means.image_count == 2
+    assert (means.recipe.annotations, means.recipe.categories) == ("instances.json", ("person", "dog"))
+    assert ", listed in instances.json, showing person or dog" in result.stdout
+    chosen = "--annotations", annotations, "--category", "person", "--category", "dog", "--weights", random_vgg16
+    assert run("normalize", "--means", "means.npy", "--weights", random_vgg16).exit_code == 0
+    result = run("verify", "vgg16_norm.h5", "--data", photo_folder, *chosen)
+    assert "on the photos measured" in result.stdout, result.output
     text = failed(run(*common, "--annotations", annotations, "--category", "persn", "--force"))
     assert "has no category 'persn'; did you mean person?" in text
     assert load_means("means.npy").image_count == 2
@@ -155,7 +178,7 @@ def test_inspect_gives_all_of_it_as_json(made: Path) -> None:
     read = json.loads(run("inspect", made / "means.npy", "--json").stdout)
     means = load_means(made / "means.npy")
     assert read["image_count"] == 9
-    assert read["recipe"] == means.recipe.to_dict()
+    assert read["recipe"] == json.loads(json.dumps(means.recipe.to_dict()))
     for layer, values in means.mean.items():
         assert read["layers"][layer]["means"] == values.tolist()
         assert read["layers"][layer]["std_errors"] == means.std_error[layer].tolist()
@@ -454,6 +477,24 @@ def test_a_bug_keeps_its_traceback(compute: Callable[..., Result], monkeypatch: 
 
     monkeypatch.setattr(images, "find_photos", bug)
     assert isinstance(compute().exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("name", ["photos/é", "photos/\udce9"])
+def test_names_that_the_output_cannot_encode(name: str, photo_folder: Path, random_vgg16: Path, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    shutil.copy(photo_folder / "0.jpg", folder)
+    (folder / "b\udcff.jpg").touch()
+    program = "from vggnorm.cli import main; main(prog_name='vggnorm')"
+    arguments = ["compute-means", "--data", folder, "--weights", random_vgg16, "--size", "32"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"1 used, 1 skipped" in done.stdout
 
 
 # In a process of its own

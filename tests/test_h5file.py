@@ -110,7 +110,7 @@ def test_the_file_says_how_it_was_made(normalized: tuple[Any, Path], photo_folde
         description = json.loads(file.attrs["vggnorm"])
         assert description["version"] == vggnorm.__version__
         assert description["image_count"] == 9
-        assert description["recipe"]["photos"] == str(photo_folder)
+        assert description["recipe"]["photos"] == f"{photo_folder.parent.name}/{photo_folder.name}"
         assert file["vggnorm_means/mean/block1_conv1"].shape == (64,)
 
 
@@ -177,6 +177,35 @@ def test_what_is_no_hdf5_file_is_refused(read: Any, tmp_path: Path) -> None:
         read(tmp_path / "absent.h5")
     assert not is_hdf5(tmp_path / "text.h5")
     assert not is_hdf5(tmp_path / "absent.h5")
+
+
+def test_a_file_that_reads_back_otherwise_is_not_left_behind(
+    make_chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: Path, content: bytes) -> int:
+        spoilt = bytearray(content)
+        place = content.index(np.float32(0.4321).tobytes())
+        spoilt[place] ^= 1  # the lowest bit of one weight
+        with self.open("wb") as file:
+            return file.write(spoilt)
+
+    model = make_chain((2,))
+    kernel, _ = model.get_layer("conv1").get_weights()
+    model.get_layer("conv1").set_weights([kernel, np.array([0.4321, 0])])
+    monkeypatch.setattr(Path, "write_bytes", spoil)
+    with pytest.raises(OutputError, match="layer conv1 reads back otherwise than it was written"):
+        save_network(model, tmp_path / "chain.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vector_too_long_to_be_one_is_not_read(some_means: FilterMeans, make_chain: Any, tmp_path: Path) -> None:
+    path = tmp_path / "chain.h5"
+    save_network(make_chain((2, 3)), path, some_means)
+    with h5py.File(path, "r+") as file:
+        del file["vggnorm_means/mean/conv2"]
+        file["vggnorm_means/mean"].create_dataset("conv2", shape=(1 << 40,), dtype="f8", chunks=(1024,))
+    with pytest.raises(MeansError, match="what it says of its making is damaged: .* is no vector of float64"):
+        read_means(path)
 
 
 @pytest.mark.parametrize("name", ["norm.weights.h5", "norm.keras", "norm", "norm.npy"])

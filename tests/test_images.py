@@ -213,17 +213,28 @@ def annotations(tmp_path: Path) -> Path:
     return path
 
 
-NOT_THERE = "listed in the annotations, but not in the folder"
-
-
 def test_annotations_choose_and_what_is_missing_is_told(annotations: Path, tmp_path: Path) -> None:
     coco = tmp_path / "coco"
     touch(coco, "val2017/3.jpg", "val2017/1.jpg", "val2017/5.jpg")
     photos = find_photos(coco, annotations=annotations)
     assert photos.names == ("val2017/1.jpg", "val2017/3.jpg")
-    assert photos.missing == (SkippedPhoto("2.jpg", NOT_THERE), SkippedPhoto("4.jpg", NOT_THERE))
+    assert (photos.annotations, photos.categories, photos.missing) == (annotations, (), 2)
     dogs = find_photos(coco / "val2017", annotations=str(annotations), categories=["dog"])
-    assert dogs == PhotoList(coco / "val2017", ("3.jpg",), (SkippedPhoto("2.jpg", NOT_THERE),))
+    assert dogs == PhotoList(coco / "val2017", ("3.jpg",), annotations, ("dog",), 1)
+
+
+def test_the_whole_path_decides_which_photo_is_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a/1.jpg", "photos/b/1.jpg", "photos/c/2.jpg")
+    listing = tmp_path / "listing.json"
+
+    def listed(*names: str) -> PhotoList:
+        listing.write_text(json.dumps({"images": [{"id": name, "file_name": name} for name in names]}))
+        return find_photos(tmp_path / "photos", annotations=listing)
+
+    assert listed("a/1.jpg").names == ("a/1.jpg",)
+    assert listed("elsewhere/2.jpg").names == ("c/2.jpg",)
+    with pytest.raises(PhotoError, match=r"1\.jpg may be a/1\.jpg or b/1\.jpg; give one folder"):
+        listed("1.jpg")
 
 
 def test_annotations_that_match_nothing_are_refused(annotations: Path, tmp_path: Path) -> None:
@@ -249,15 +260,14 @@ def make_list(count: int) -> PhotoList:
 
 
 def test_shuffled_is_a_permutation_by_seed() -> None:
-    missing = (SkippedPhoto("x.jpg", NOT_THERE),)
-    photos = PhotoList(Path("photos"), make_list(40).names, missing)
+    photos = PhotoList(Path("photos"), make_list(40).names, missing=3)
     shuffled = photos.shuffled(3)
     assert sorted(shuffled.names) == list(photos.names)
     assert shuffled.names != photos.names
-    assert (shuffled.folder, shuffled.missing) == (photos.folder, missing)
+    assert (shuffled.folder, shuffled.missing) == (photos.folder, 3)
     assert photos.shuffled(3) == shuffled
     assert len({photos.shuffled(seed).names for seed in range(50)}) == 50
-    assert photos == PhotoList(Path("photos"), make_list(40).names, missing)
+    assert photos == PhotoList(Path("photos"), make_list(40).names, missing=3)
 
 
 def test_shuffled_neither_reads_nor_moves_the_global_random_state() -> None:
@@ -758,15 +768,12 @@ def test_the_order_is_kept_when_photos_take_unequal_time(tmp_path: Path, monkeyp
 
 def test_what_cannot_be_used_is_skipped_and_told(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, 9, damaged=(0, 4, 5))
-    missing = (SkippedPhoto("gone.png", NOT_THERE),)
     (tmp_path / "08.png").write_bytes(b"text")
-    reader = PhotoReader(PhotoList(tmp_path, photos.names, missing), SMALL)
-    assert reader.skipped == list(missing)
+    reader = PhotoReader(photos, SMALL)
     assert (reader.done, reader.total) == (0, 9)
     assert read(reader, 2) == [[1, 2], [3, 6], [7]]
     assert reader.used == as_names([1, 2, 3, 6, 7])
     assert reader.skipped == [
-        SkippedPhoto("gone.png", NOT_THERE),
         SkippedPhoto("00.png", "is empty"),
         SkippedPhoto("04.png", "is empty"),
         SkippedPhoto("05.png", "is empty"),
@@ -793,14 +800,13 @@ def test_nothing_usable_gives_no_batch(tmp_path: Path) -> None:
     ],
 )
 def test_the_limit_counts_usable_photos(tmp_path: Path, limit: int, batches: list[list[int]], skipped: int) -> None:
-    missing = (SkippedPhoto("gone.png", NOT_THERE),)
-    photos = PhotoList(tmp_path, make_photos(tmp_path, 10, damaged=(1, 3)).names, missing)
+    photos = make_photos(tmp_path, 10, damaged=(1, 3))
     reader = PhotoReader(photos, SMALL, limit=limit)
     assert (reader.done, reader.total) == (0, min(limit, 10))
     assert read(reader, 2) == batches
     used = flatten(batches)
     assert reader.used == as_names(used)
-    assert len(reader.skipped) == 1 + skipped
+    assert len(reader.skipped) == skipped
     assert (reader.done, reader.total) == (len(used) + skipped, len(used) + skipped)
 
 
@@ -823,9 +829,6 @@ def test_strict_names_the_photo(tmp_path: Path) -> None:
     reader = PhotoReader(make_photos(tmp_path, 9, damaged=(4,)), SMALL, strict=True)
     assert error_of(read, reader, 2) == f"{tmp_path / '04.png'}: is empty; without --strict it is left out"
     assert reader.used == as_names([0, 1, 2, 3])
-    missing = PhotoList(tmp_path, ("00.png",), (SkippedPhoto("gone.png", NOT_THERE),))
-    error = error_of(PhotoReader, missing, SMALL, strict=True)
-    assert error == f"{tmp_path / 'gone.png'}: {NOT_THERE}; without --strict it is left out"
 
 
 def test_a_limit_or_batch_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The means of a folder against the naive loop; how photos are counted; what is refused."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,29 @@ def test_the_recipe_says_what_was_done(make_chain: MakeChain, photo_folder: Path
     ).recipe
     assert recipe.geometry == Geometry(32, "stretch", "nearest")
     assert (recipe.network, recipe.weights, recipe.seed, recipe.pooling) == ("chain", "w.h5", 3, "max")
-    assert (recipe.photos, recipe.version) == (str(photo_folder), vggnorm.__version__)
+    assert recipe.photos == f"{photo_folder.parent.name}/{photo_folder.name}"
+    assert (recipe.annotations, recipe.categories, recipe.limit) == ("", (), None)
+    assert recipe.version == vggnorm.__version__
+    names = list(find_photos(photo_folder).shuffled(3).names)
+    taken = hashlib.sha256(b"".join(name.encode() + b"\0" for name in names)).hexdigest()
+    assert recipe.taken_sha256 == taken
+
+
+def test_photos_that_were_found_are_not_chosen_anew(make_chain: MakeChain, photo_folder: Path) -> None:
+    with pytest.raises(ValueError, match="leave out annotations and categories"):
+        compute_means(make_chain(), find_photos(photo_folder), categories=["dog"])
+
+
+def test_a_network_that_computes_in_half_precision_is_refused(make_chain: MakeChain, photo_folder: Path) -> None:
+    import keras
+
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = make_chain()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(NetworkError, match="layer conv1: computes in float16; build or load the network in float32"):
+        compute_means(model, photo_folder, size=32)
 
 
 def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: Path) -> None:

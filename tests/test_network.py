@@ -1,6 +1,7 @@
 """Loading, measuring and rescaling, on small networks and on a VGG16 with random weights."""
 
 import hashlib
+import http.client
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_weights_of_another_architecture_are_refused(random_vgg16: Path, tmp_pat
         r"and none in the file",
     ):
         load_network("vgg19", random_vgg16)
+    keras.applications.VGG19(weights=None, include_top=False).save(tmp_path / "vgg19.h5")
+    with pytest.raises(NetworkError, match="another network than vgg16, with a layer block3_conv4; say which"):
+        load_network("vgg16", tmp_path / "vgg19.h5")
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="block1_conv1")]).save(tmp_path / "dense.h5")
     with pytest.raises(
         NetworkError, match=r"block1_conv1 has weights of the shapes 3x3x3x64 and 64 there, and 4x2 and 2"
@@ -106,7 +110,7 @@ def test_weights_of_another_architecture_are_refused(random_vgg16: Path, tmp_pat
 
 def test_keras_3_weights_of_another_architecture_are_refused(make_chain: MakeChain, tmp_path: Path) -> None:
     make_chain().save_weights(tmp_path / "chain.weights.h5")
-    with pytest.raises(NetworkError, match=r"chain\.weights\.h5: holds no weights of vgg16, or is damaged: "):
+    with pytest.raises(NetworkError, match=r"chain\.weights\.h5: holds no weights of vgg16: layers of it are missing"):
         load_network("vgg16", tmp_path / "chain.weights.h5")
 
 
@@ -121,6 +125,45 @@ def test_unreachable_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
         "the ImageNet weights of vgg16 cannot be downloaded (Name or service not known); give a file with --weights, "
         "for VGG16 the one that 'python scripts/fetch_weights.py -o vgg16_imagenet.h5' makes"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (TimeoutError("timed out"), "timed out"),
+        (http.client.RemoteDisconnected("closed without response"), "closed without response"),
+        (ValueError("Incomplete or corrupted file detected."), "Incomplete or corrupted file"),
+    ],
+)
+def test_a_download_that_breaks_off_says_what_to_do(
+    error: Exception, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setitem(network.APPLICATIONS, "vgg16", fail)
+    with pytest.raises(NetworkError, match=rf"cannot be downloaded \(.*{text}.*\); give a file with --weights"):
+        load_network("vgg16")
+
+
+@pytest.mark.parametrize("setting", ["floatx", "image_data_format"])
+def test_keras_settings_that_do_not_fit_are_named(
+    setting: str, random_vgg16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras.config, setting, lambda: "odd")
+    with pytest.raises(NetworkError, match="Keras is set to .*odd.*; VGG needs float32 and channels_last"):
+        load_network("vgg16", random_vgg16)
+
+
+def test_a_bias_of_another_size_is_refused(random_vgg16: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bias.h5"
+    path.write_bytes(random_vgg16.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/block1_conv1/block1_conv1/bias"]
+        file["model_weights/block1_conv1/block1_conv1/bias"] = np.ones(63, np.float32)
+    with pytest.raises(NetworkError, match="3x3x3x64 and 64 there, and 3x3x3x64 and 63 in the file"):
+        load_network("vgg16", path)
 
 
 def test_another_error_of_keras_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

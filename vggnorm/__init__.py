@@ -52,6 +52,10 @@ _NEEDS_KERAS = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name not in _NEEDS_KERAS:
         raise AttributeError(f"module 'vggnorm' has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """The command line. A command is a few lines that call the library."""
 
+import io
 import json
 import sys
 import warnings
@@ -48,6 +49,8 @@ def main() -> None:
     vggnorm normalize --means means.npy -o vgg16_norm.h5
     """  # noqa: D301  click's mark for lines not to be wrapped
     warnings.filterwarnings("ignore", module="PIL")  # what it has to say of a damaged photo, the summary says
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what the terminal's encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 weights_option = click.option(
@@ -61,35 +64,38 @@ network_file_option = click.option(
 )
 
 
-def output_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make the option that names the result."""
-    return click.option("-o", "--output", type=click.Path(path_type=Path), default=default, help="File to write.")
+def photos_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose photos."""
+    for option in (
+        click.option(
+            "--category",
+            "categories",
+            multiple=True,
+            metavar="NAME",
+            help="Take only photos that show this COCO category, or another one given. Needs --annotations.",
+        ),
+        click.option(
+            "--annotations",
+            type=click.Path(path_type=Path),
+            help="COCO instances or captions file: take only the photos it lists.",
+        ),
+        click.option(
+            "--data",
+            required=True,
+            type=click.Path(path_type=Path),
+            help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 force_option = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-data_option = click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other.",
-)
 
 
 @main.command()
-@data_option
-@click.option(
-    "--annotations",
-    type=click.Path(path_type=Path),
-    help="COCO instances or captions file: measure only the photos it lists.",
-)
-@click.option(
-    "--category",
-    "categories",
-    multiple=True,
-    metavar="NAME",
-    help="Measure only photos that show this COCO category, or another one given. Needs --annotations.",
-)
+@photos_options
 @click.option(
     "--network",
     default="vgg16",
@@ -133,7 +139,7 @@ data_option = click.option(
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, help="Photos to run at a time.")
 @click.option("--strict", is_flag=True, help="Stop at a photo that cannot be used, instead of leaving it out.")
 @force_option
-@output_option("means.npy")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="means.npy", help="File to write.")
 def compute_means(
     *,
     data: Path,
@@ -157,6 +163,8 @@ def compute_means(
 
     check_output(output, force=force)
     photos = images.find_photos(data, annotations=annotations, categories=categories)
+    if photos.missing:
+        click.echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
     is_file = network not in VGG
     if is_file and preprocessing is None:
         raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
@@ -190,17 +198,24 @@ def compute_means(
 @weights_option
 @click.option("--pooling", type=click.Choice(("max", "avg")), help="Pooling of VGG.  [default: as measured]")
 @force_option
-@output_option("vgg16_norm.h5")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: vgg16_norm.h5, by the network's name]",
+)
 def normalize(
-    *, means_file: Path, network: str | None, weights: str, pooling: str | None, force: bool, output: Path
+    *, means_file: Path, network: str | None, weights: str, pooling: str | None, force: bool, output: Path | None
 ) -> None:
     """Rescale a network with measured means.
 
     The result computes what the network computes, with every filter's activation divided by its mean. It is a Keras
     model file, which Keras 3, Keras 2 and keras.applications load.
     """
-    check_h5_output(output, force=force)
     means = load_means(means_file)
+    if output is None:
+        output = Path(f"{means.recipe.network}_norm.h5")
+    check_h5_output(output, force=force)
     import_keras()
     normalized = vggnorm.normalize(_load_original(means.recipe, network, weights, pooling), means)
     vggnorm.save_network(normalized, output, means, force=force)
@@ -212,12 +227,22 @@ def normalize(
 
 @main.command()
 @click.argument("normalized_file", metavar="NORMALIZED.h5", type=click.Path(path_type=Path))
-@data_option
+@photos_options
 @network_file_option
 @weights_option
 @click.option("--limit", type=click.IntRange(min=1), default=64, help="Use so many photos.")
 @json_option
-def verify(*, normalized_file: Path, data: Path, network: str | None, weights: str, limit: int, as_json: bool) -> None:
+def verify(
+    *,
+    normalized_file: Path,
+    data: Path,
+    annotations: Path | None,
+    categories: tuple[str, ...],
+    network: str | None,
+    weights: str,
+    limit: int,
+    as_json: bool,
+) -> None:
     """Check on photos that NORMALIZED.h5 does what it promises.
 
     Is every filter's mean activation 1? Does the network compute what the original does? Are the weights finite, and
@@ -226,7 +251,7 @@ def verify(*, normalized_file: Path, data: Path, network: str | None, weights: s
     from vggnorm import images  # noqa: PLC0415
 
     means = read_means(normalized_file)
-    photos = images.find_photos(data)
+    photos = images.find_photos(data, annotations=annotations, categories=categories)
     import_keras()
     model = _load_original(means.recipe, network, weights)
     normalized = vggnorm.load_network(str(normalized_file))

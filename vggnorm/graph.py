@@ -297,7 +297,7 @@ def _carry(step: Step, incoming: list[Float64], wanted: Float64 | None) -> tuple
         axis = _channel_axis(layer, rank)
         scale_in = _along_channels(step, incoming[0], axis)
         scale_out = np.ones(step.output.shape[axis]) if wanted is None else wanted
-        return RESCALED[type(layer)](_weights(layer), scale_in, scale_out), _as_channels(scale_out, axis, rank)
+        return RESCALED[type(layer)](_weights(layer), scale_in, scale_out), as_channels(scale_out, axis, rank)
     if all((scale == 1).all() for scale in incoming):
         return {}, np.ones((1,) * rank)
     if type(layer) is layers.BatchNormalization:
@@ -315,7 +315,7 @@ def _pass_on(step: Step, incoming: list[Float64]) -> Float64:
         return _move(step, incoming[0])
     if type(layer) in POOLING_AWAY:
         scale = _along_channels(step, incoming[0], _channel_axis(layer, len(step.inputs[0].shape)))
-        return _as_channels(scale, _channel_axis(layer, rank), rank)
+        return as_channels(scale, _channel_axis(layer, rank), rank)
     if type(layer) in PASSING and hasattr(layer, "data_format"):
         _along_channels(step, incoming[0], _channel_axis(layer, rank))
     return incoming[0]
@@ -340,7 +340,8 @@ def _along_channels(step: Step, scale: Float64, axis: int) -> Float64:
     return np.broadcast_to(scale.reshape(-1), (channels,)).astype(np.float64)
 
 
-def _as_channels(scale: Float64, axis: int, rank: int) -> Float64:
+def as_channels(scale: Float64, axis: int, rank: int) -> Float64:
+    """Lay a scale `(channels,)` along the axis of the channels of a tensor with so many axes; it broadcasts then."""
     return scale.reshape([-1 if index == axis else 1 for index in range(rank)])
 
 
@@ -352,7 +353,7 @@ def _join(step: Step, incoming: list[Float64]) -> Float64:
     parts = []
     for scale, tensor in zip(incoming, step.inputs, strict=True):  # ones stand for any number of channels
         parts.append(np.broadcast_to(scale.reshape(-1), (tensor.shape[axis],)))
-    return _as_channels(np.concatenate(parts), axis, len(step.output.shape))
+    return as_channels(np.concatenate(parts), axis, len(step.output.shape))
 
 
 def _move(step: Step, scale: Float64) -> Float64:

@@ -22,6 +22,7 @@ from vggnorm.output import check_output, replacing
 
 Weights = Mapping[str, Mapping[str, NDArray[Any]]]  # layer name -> weight name -> array, in Keras's order
 
+MAX_VECTOR = 1 << 24  # bytes; no layer has two million filters
 WRITTEN_AS = "2.15.0"  # the Keras whose layout the file has
 
 
@@ -98,21 +99,27 @@ def read_means(path: Path) -> FilterMeans:
         MeansError: it holds no usable means.
     """
     with _open(path) as file:
-        if "vggnorm" not in file.attrs or "vggnorm_means" not in file:
-            raise MeansError(f"{path}: does not say how it was made; it was not written by vggnorm normalize")
         try:
+            if "vggnorm" not in file.attrs or "vggnorm_means" not in file:
+                raise MeansError(f"{path}: does not say how it was made; it was not written by vggnorm normalize")
             description = json.loads(file.attrs["vggnorm"])
             group = file["vggnorm_means"]
             layers = description["layers"]
             return means_from_parts(
-                mean={layer: group["mean"][layer][()] for layer in layers},
-                squared_deviation={layer: group["squared_deviation"][layer][()] for layer in layers},
+                mean={layer: _vector(group["mean"][layer]) for layer in layers},
+                squared_deviation={layer: _vector(group["squared_deviation"][layer]) for layer in layers},
                 image_count=description["image_count"],
                 recipe=json.dumps(description["recipe"]),
                 skipped=group["skipped"].asstr()[()],
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise MeansError(f"{path}: what it says of its making is damaged: {error}") from error
+
+
+def _vector(dataset: h5py.Dataset) -> NDArray[Any]:
+    if dataset.ndim != 1 or dataset.nbytes > MAX_VECTOR:  # before memory is allocated for it
+        raise ValueError(f"{dataset.name} is no vector of float64")
+    return np.asarray(dataset[()])
 
 
 def _write_weights(model: h5py.Group, weights: Weights) -> None:
@@ -151,13 +158,13 @@ def _check_written(path: Path, weights: Weights) -> None:
 
 def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     """Find the weights where Keras 2 kept them: at the root, or under `model_weights` in a whole model's file."""
-    root = file.get("model_weights", file)
     try:
+        root = file.get("model_weights", file)
         return {
             _text(layer): [root[_text(layer)][_text(name)] for name in root[_text(layer)].attrs["weight_names"]]
             for layer in root.attrs["layer_names"]
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise NetworkError(f"{file.filename}: is no Keras .h5 file of weights, or damaged: {error}") from error
 
 

@@ -50,12 +50,16 @@ class PhotoList:
     Attributes:
         folder: where they are.
         names: their paths below `folder`, with forward slashes.
-        missing: the photos that an annotation file lists and the folder lacks.
+        annotations: the file that lists them, if any.
+        categories: what they had to show; empty if anything.
+        missing: how many more photos the annotation file lists, and the folder lacks.
     """
 
     folder: Path
     names: tuple[str, ...]
-    missing: tuple[SkippedPhoto, ...] = ()
+    annotations: Path | None = None
+    categories: tuple[str, ...] = ()
+    missing: int = 0
 
     def shuffled(self, seed: int) -> "PhotoList":
         """Give the same photos in a seeded random order: the first of them are a fair sample of all."""
@@ -79,7 +83,11 @@ def find_photos(
         PhotoError: the folder is missing or holds no image, the annotation file is unusable, a category is unknown.
     """
     folder = Path(data)
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise PhotoError(f"{folder}: cannot be read: {error.strerror}") from error
+    if not is_folder:
         raise PhotoError(f"{folder}: is no folder; give a folder of photos")
     found = sorted(path.relative_to(folder).as_posix() for path in _walk(folder))
     if not found:
@@ -88,14 +96,39 @@ def find_photos(
         if categories:
             raise PhotoError("categories are known from an annotation file only; give that with --annotations")
         return PhotoList(folder, tuple(found))
-    # Some files give a path from the COCO root. The names alone tell COCO's photos apart.
-    listed = {Path(photo.file_name).name for photo in list_photos(Path(annotations), categories)}
-    chosen = [name for name in found if Path(name).name in listed]
+    annotations = Path(annotations)
+    listed = [photo.file_name for photo in list_photos(annotations, categories)]
+    chosen, missing = _match(listed, found, annotations)
     if not chosen:
-        raise PhotoError(f"{folder}: holds none of the {len(listed)} photos listed in {annotations}; do they match?")
-    missing = sorted(listed - {Path(name).name for name in chosen})
-    not_there = tuple(SkippedPhoto(name, "listed in the annotations, but not in the folder") for name in missing)
-    return PhotoList(folder, tuple(chosen), not_there)
+        raise PhotoError(f"{folder}: holds none of the {missing} photos listed in {annotations}; do they match?")
+    return PhotoList(folder, tuple(chosen), annotations, tuple(categories), missing)
+
+
+def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tuple[list[str], int]:
+    """Find the photos listed among those found; give them in the order found, and the number of those missing.
+
+    A list may give names, or paths from another folder than the one that is searched. The whole path decides where it
+    can, else the name alone.
+    """
+    by_name: dict[str, list[str]] = {}
+    for path in found:
+        by_name.setdefault(path.rpartition("/")[2], []).append(path)
+    chosen, missing = set(), 0
+    for entry in listed:
+        matches = by_name.get(entry.rpartition("/")[2], [])
+        matches = [path for path in matches if f"/{path}".endswith(f"/{entry}")] or matches
+        if len(matches) > 1:
+            raise PhotoError(
+                f"{annotations}: {entry} may be {' or '.join(matches[:3])}; give one folder of photos that has it once"
+            )
+        chosen.update(matches)
+        missing += not matches
+    return [path for path in found if path in chosen], missing
+
+
+def names_sha256(names: Sequence[str]) -> str:
+    """Identify a sequence of photos by their paths below the folder: SHA-256 over each path and a zero byte."""
+    return hashlib.sha256(b"".join(os.fsencode(name) + b"\0" for name in names)).hexdigest()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -156,6 +189,8 @@ def _load(path: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PhotoError("is no image, or a damaged one") from error
     except Exception as error:  # what a damaged file makes Pillow raise cannot be foreseen
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PhotoError(f"cannot be read: {error.strerror}") from error
         raise PhotoError(f"cannot be decoded: {error}") from error
 
 
@@ -218,7 +253,6 @@ class PhotoReader:
             strict: whether a photo that cannot be used is an error.
 
         Raises:
-            PhotoError: `strict`, and photos are missing.
             ValueError: `limit` is below 1.
         """
         if limit is not None and limit < 1:
@@ -230,13 +264,11 @@ class PhotoReader:
         self._geometry = geometry
         self._wanted = len(photos.names) if limit is None else limit
         self._strict = strict
-        for photo in photos.missing:
-            self._skip(photo)
 
     @property
     def done(self) -> int:
         """How many photos of the folder are done with, used or not."""
-        return len(self.used) + len(self.skipped) - len(self._photos.missing)
+        return len(self.used) + len(self.skipped)
 
     @property
     def sha256(self) -> str:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -35,8 +35,12 @@ class Recipe:
     interpolation: Interpolation
     precision: str  # float32
     photos: str  # the folder, for people
-    photos_sha256: str  # of the photos used: see vggnorm.images.PhotoReader.sha256
+    annotations: str  # the file that listed the photos, for people; empty if none
+    categories: tuple[str, ...]  # that the photos had to show; empty if any
+    limit: int | None  # how many photos were wanted at most
     seed: int  # of the order in which photos were taken
+    taken_sha256: str  # of the names of the photos taken: see vggnorm.images.names_sha256
+    photos_sha256: str  # of the photos used: see vggnorm.images.PhotoReader.sha256
     version: str  # of vggnorm
 
     @property
@@ -59,12 +63,12 @@ class Recipe:
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or sorted(values) != sorted(names):
             raise ValueError(f"the recipe must have the keys {', '.join(names)}")
-        if isinstance(values["size"], list):  # JSON has no tuples
-            values["size"] = tuple(values["size"])
         for name, value in values.items():
-            wanted = {"include_top": bool, "dense": bool, "seed": int}.get(name, str)
-            if not (_is_size(value) if name == "size" else type(value) is wanted):
+            if not _CHECKS.get(name, _is_text)(value):
                 raise ValueError(f"the recipe's {name} is {value!r}")
+        for name in "size", "categories":
+            if isinstance(values[name], list):  # JSON has no tuples
+                values[name] = tuple(values[name])
         if values["preprocessing"] not in get_args(Preprocessing):
             raise ValueError(f"the recipe's preprocessing is {values['preprocessing']!r}")
         Geometry(values["size"], values["fit"], values["interpolation"])  # raises for one that does not exist
@@ -327,9 +331,26 @@ def _skipped_from_json(text: str) -> tuple[SkippedPhoto, ...]:
         raise ValueError("the list of skipped photos is damaged") from error
 
 
-def _is_size(value: Any) -> bool:
-    sides = value if isinstance(value, tuple) and len(value) == 2 else (value,)
-    return all(type(side) is int for side in sides)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int  # and not bool
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "include_top": _is_flag,
+    "dense": _is_flag,
+    "seed": _is_whole,
+    "limit": lambda value: value is None or _is_whole(value),
+    "size": lambda value: all(map(_is_whole, value if isinstance(value, list) and len(value) == 2 else [value])),
+    "categories": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+}
 
 
 def _count_filters(count: int | None) -> str:

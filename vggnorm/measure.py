@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 import vggnorm
 from vggnorm.errors import NetworkError, PhotoError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
-from vggnorm.graph import read_graph
-from vggnorm.images import PhotoList, PhotoReader, find_photos
+from vggnorm.graph import Graph, read_graph
+from vggnorm.images import PhotoList, PhotoReader, find_photos, names_sha256
 from vggnorm.means import FilterMeans, Moments, Recipe
 from vggnorm.network import APPLICATIONS, measuring_model, photo_size, weights_sha256
 
@@ -51,7 +51,7 @@ def compute_means(
         dense: whether hidden dense layers are measured, too, and so normalized.
         size: side of the photos in pixels, or their `(height, width)`. By default what the network takes, or 224 where
             it takes any.
-        fit: `crop` or `stretch`, see `vggnorm.images.Geometry`.
+        fit: `crop` or `stretch`, see `vggnorm.geometry.Geometry`.
         interpolation: `bilinear`, `nearest`, `bicubic` or `lanczos`.
         limit: measure so many photos.
         seed: of the random order in which photos are taken.
@@ -62,12 +62,15 @@ def compute_means(
     Raises:
         PhotoError: the photos cannot be found, or none, or with `strict` any, cannot be used.
         NetworkError: the network is of a kind that cannot be measured, or its activations are not finite.
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, or `annotations` are given for photos that were found already.
     """
     graph = read_graph(model, dense=dense)
+    _require_float32(graph)
     geometry = Geometry(_size(model, size), fit, interpolation)
     if not isinstance(data, PhotoList):
         data = find_photos(data, annotations=annotations, categories=categories)
+    elif annotations is not None or categories:
+        raise ValueError("photos that were found already are not chosen anew: leave out annotations and categories")
     photos = data.shuffled(seed)
     reader = PhotoReader(photos, geometry, limit=limit, strict=strict)
     measuring = measuring_model(graph, preprocessing)
@@ -93,9 +96,13 @@ def compute_means(
         fit=fit,
         interpolation=interpolation,
         precision="float32",
-        photos=str(photos.folder),
-        photos_sha256=reader.sha256,
+        photos="/".join(photos.folder.resolve().parts[-2:]),
+        annotations="" if photos.annotations is None else photos.annotations.name,
+        categories=photos.categories,
+        limit=limit,
         seed=seed,
+        taken_sha256=names_sha256(photos.names[: reader.done]),
+        photos_sha256=reader.sha256,
         version=vggnorm.__version__,
     )
     return FilterMeans(moments.mean, moments.squared_deviation, moments.count, recipe, tuple(reader.skipped))
@@ -114,10 +121,17 @@ def _size(model: keras.Model, size: int | tuple[int, int] | None) -> int | tuple
 
 def no_photo_usable(photos: PhotoList, reader: PhotoReader) -> PhotoError:
     """Make the error for a folder of which not one photo could be used."""
-    first = next(photo for photo in reader.skipped if photo not in photos.missing)
+    first = reader.skipped[0]
     return PhotoError(
         f"{photos.folder}: none of its {len(photos.names)} photos can be used; the first, {first.photo}, {first.reason}"
     )
+
+
+def _require_float32(graph: Graph) -> None:
+    for name in graph.sites:
+        computed_in = graph.model.get_layer(name).compute_dtype
+        if computed_in != "float32":
+            raise NetworkError(f"layer {name}: computes in {computed_in}; build or load the network in float32")
 
 
 def _require_finite(position_means: Mapping[str, NDArray[Any]]) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
-from vggnorm.graph import Graph, Site, read_graph
+from vggnorm.graph import Graph, Site, as_channels, read_graph
 from vggnorm.h5file import check_h5_output, read_shapes, write_h5
 from vggnorm.keras2_config import to_keras2
 from vggnorm.means import FilterMeans, require_not_negative
@@ -40,7 +41,7 @@ def load_network(
         network: `vgg16` or `vgg19`, for photos of any size unless `include_top`; or the path of a model, a `.keras` or
             `.h5` file.
         weights: of VGG: `imagenet`, which Keras downloads once, or an .h5 file: one of Keras's own, a saved model, or
-            a `.weights.h5`. Layers are found by name; a file with more layers will do. A model file has its own.
+            a `.weights.h5`. Dense layers that the network does not have are left out. A model file has its own weights.
         include_top: whether VGG has its dense layers, which fix the size of the photos to 224.
         pooling: of VGG: `max`, as it was trained, or `avg`, as style transfer often has it.
 
@@ -49,6 +50,11 @@ def load_network(
     """
     if network not in APPLICATIONS:
         return _load_model(network, weights)
+    if (keras.config.floatx(), keras.config.image_data_format()) != ("float32", "channels_last"):
+        raise NetworkError(
+            f"Keras is set to {keras.config.floatx()} and {keras.config.image_data_format()}, in keras.json or by the "
+            "program; VGG needs float32 and channels_last"
+        )
     if weights == "imagenet":
         model = _download(network, include_top=include_top)
     else:
@@ -64,8 +70,7 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
         raise NetworkError(f"the network {network!r} is not known; it must be one of {known}, or a .keras or .h5 file")
     if weights != "imagenet":
         raise NetworkError(f"{path}: a model file has its own weights; leave out --weights")
-    if not path.is_file():
-        raise NetworkError(f"{path}: there is no such file; give a .keras or .h5 file of a model")
+    _require_file(path, "a .keras or .h5 file of a model")
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # what a stranger's file makes Keras raise cannot be foreseen
@@ -73,22 +78,33 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
         raise NetworkError(f"{path}: cannot be loaded as a Keras model: {reason}") from error
 
 
+def _require_file(path: Path, wanted: str) -> None:
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise NetworkError(f"{path}: cannot be read: {error.strerror}") from error
+    if not is_file:
+        raise NetworkError(f"{path}: there is no such file; give {wanted}")
+
+
 def _download(network: str, *, include_top: bool) -> keras.Model:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras shows its progress on stdout
             return APPLICATIONS[network](weights="imagenet", include_top=include_top)
     except Exception as error:
-        if "URL fetch failure" not in str(error):  # Keras raises a bare Exception
+        # Keras raises a bare Exception for what it expects, and a ValueError for a file that is not the one it wants.
+        expected = "URL fetch failure" in str(error) or "corrupted file" in str(error)
+        if not expected and not isinstance(error, OSError | HTTPException):
             raise
+        reason = " ".join(str(error).rpartition(" -- ")[2].split()) or type(error).__name__
         raise NetworkError(
-            f"the ImageNet weights of {network} cannot be downloaded ({str(error).rpartition(' -- ')[2]}); give a file "
+            f"the ImageNet weights of {network} cannot be downloaded ({reason}); give a file "
             "with --weights, for VGG16 the one that 'python scripts/fetch_weights.py -o vgg16_imagenet.h5' makes"
         ) from error
 
 
 def _load_weights(model: keras.Model, path: Path) -> None:
-    if not path.is_file():
-        raise NetworkError(f"{path}: there is no such file; give 'imagenet' or an .h5 file of {model.name}'s weights")
+    _require_file(path, f"'imagenet' or an .h5 file of {model.name}'s weights")
     if path.name.endswith(".weights.h5"):
         _load_keras3_weights(model, path)
     else:
@@ -111,7 +127,7 @@ def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
 
 
 def _check_shapes(model: keras.Model, path: Path) -> None:
-    """Refuse a file that lacks a layer's weights, which Keras would leave as they are without a word."""
+    """Refuse what Keras would load without a word: a file that lacks a layer, or is of a larger network."""
     found = read_shapes(path)
     for layer in model.layers:
         wanted = [tuple(weight.shape) for weight in layer.weights]
@@ -120,6 +136,13 @@ def _check_shapes(model: keras.Model, path: Path) -> None:
                 f"{path}: holds no weights of {model.name}: layer {layer.name} has weights of the shapes "
                 f"{_shapes(wanted)} there, and {_shapes(found.get(layer.name))} in the file"
             )
+    convolutions = {name for name, shapes in found.items() if any(len(shape) == 4 for shape in shapes)}
+    unknown = convolutions - {layer.name for layer in model.layers}
+    if unknown:
+        raise NetworkError(
+            f"{path}: holds the weights of another network than {model.name}, with a layer {min(unknown)}; "
+            "say which with --network"
+        )
 
 
 def _load_keras3_weights(model: keras.Model, path: Path) -> None:
@@ -127,7 +150,9 @@ def _load_keras3_weights(model: keras.Model, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container")  # layers that would stay as they are
             model.load_weights(path)
-    except (KeyError, OSError, UserWarning, ValueError) as error:
+    except UserWarning as error:
+        raise NetworkError(f"{path}: holds no weights of {model.name}: layers of it are missing") from error
+    except (KeyError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise NetworkError(f"{path}: holds no weights of {model.name}, or is damaged: {reason}") from error
 
@@ -173,7 +198,8 @@ def measuring_model(graph: Graph, preprocessing: Preprocessing = "caffe") -> ker
         float32. Only these vectors leave the device.
     """
     photos = _photos(graph.model)
-    activations = _activations(graph)(_prepared(photos, graph.model, preprocessing))
+    activating = keras.Model(graph.model.inputs[0], _activations(graph), name="activations")
+    activations = activating(_prepared(photos, graph.model, preprocessing))
     means = {name: _position_mean(activations[name], site) for name, site in graph.sites.items()}
     return _compiled(keras.Model(photos, means, name="measuring"))
 
@@ -200,10 +226,13 @@ def comparing_model(
     """
     photos = _photos(graph.model)
     pixels = _prepared(photos, graph.model, preprocessing)
-    before, after = _activations(graph, "original")(pixels), _activations(normalized, "normalized")(pixels)
-    factors = dict(zip(_output_names(graph), graph.rescale(scales).outputs, strict=True))
+    before, after = (
+        keras.Model(side.model.inputs[0], _activations(side) | _outputs(side), name=name)(pixels)
+        for name, side in (("original", graph), ("normalized", normalized))
+    )
+    factors = dict(zip(_outputs(graph), graph.rescale(scales).outputs, strict=True))
     for name, site in graph.sites.items():
-        factors[name] = np.moveaxis(scales[name].reshape([-1] + [1] * (len(site.activation.shape) - 1)), 0, site.axis)
+        factors[name] = as_channels(scales[name], site.axis, len(site.activation.shape))
     outputs = {
         "mean": {name: _position_mean(after[name], site) for name, site in graph.sites.items()},
         "deviation": {
@@ -235,17 +264,16 @@ def _is_channels_first(model: keras.Model) -> bool:
     return bool(shape[1] == 3 and shape[-1] != 3)
 
 
-def _activations(graph: Graph, name: str = "activations") -> keras.Model:
-    """Make the sub-model that gives the activations of all sites, and the network's outputs, by name."""
-    outputs = dict(zip(_output_names(graph), graph.model.outputs, strict=True))
-    outputs |= {name: site.activation for name, site in graph.sites.items()}
-    return keras.Model(graph.model.inputs[0], outputs, name=name)
+def _activations(graph: Graph) -> dict[str, Any]:
+    return {name: site.activation for name, site in graph.sites.items()}
 
 
-def _output_names(graph: Graph) -> list[str]:
-    """Name the outputs after what they are, so that they do not hide a site of the same layer."""
-    makers = [tensor._keras_history.operation.name for tensor in graph.model.outputs]
-    return [f"output {index} ({name})" for index, name in enumerate(makers)]
+def _outputs(graph: Graph) -> dict[str, Any]:
+    """Name the network's outputs after what they are, so that they do not hide a site of the same layer."""
+    return {
+        f"output {index} ({output._keras_history.operation.name})": output
+        for index, output in enumerate(graph.model.outputs)
+    }
 
 
 def _position_mean(activation: Any, site: Site) -> Any:

@@ -23,13 +23,16 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         OutputError: the file exists and `force` is false, is a folder, or its folder is missing or not writable.
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists already; give another name, or --force to replace it")
-    try:  # permission bits do not tell what a read-only or full file system does
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is no regular file; give another name")
+        if path.exists() and not force:
+            raise OutputError(f"{path}: exists already; give another name, or --force to replace it")
+        # Permission bits do not tell what a read-only or full file system does.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as error:
@@ -41,18 +44,19 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    The block writes the temporary file and checks it. An earlier file at `path` stays until the rename.
+    The block writes the temporary file and checks it. An earlier file at `path` stays until the rename; of a link, it
+    is the file it leads to that is replaced.
 
     Raises:
         OutputError: the operating system would not write (disk full, permission, quota).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(path).resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise OutputError(f"{path}: could not be written: {error.strerror or error}") from error
     finally:

@@ -12,7 +12,7 @@ def import_keras() -> None:
         os.dup2(said.fileno(), 2)
         try:
             import keras  # noqa: F401, PLC0415
-        except BaseException:
+        except Exception:
             said.seek(0)
             os.write(stderr, said.read())
             raise

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggnorm.means import FilterMeans
+from vggnorm.means import FilterMeans, Recipe
 
 SKIPPED_SHOWN = 5
 
@@ -48,9 +48,9 @@ def format_summary(means: FilterMeans) -> str:
         f"network   {recipe.network}{' with its top' if recipe.include_top else ''}, {recipe.pooling} pooling, "
         f"{recipe.preprocessing} preprocessing, {recipe.precision}",
         f"weights   {recipe.weights}, SHA-256 {recipe.weights_sha256[:16]}…",
-        f"photos    {means.image_count} used, {len(means.skipped)} skipped, from {recipe.photos}",
+        f"photos    {means.image_count} used, {len(means.skipped)} skipped, from {_selection(recipe)}",
         f"geometry  {recipe.geometry.height} x {recipe.geometry.width}, {recipe.fit}, {recipe.interpolation}",
-        *(f"skipped   {_printable(photo.photo)}: {photo.reason}" for photo in means.skipped[:SKIPPED_SHOWN]),
+        *(f"skipped   {photo.photo}: {photo.reason}" for photo in means.skipped[:SKIPPED_SHOWN]),
     ]
     if len(means.skipped) > SKIPPED_SHOWN:
         lines.append(f"skipped   … and {len(means.skipped) - SKIPPED_SHOWN} more, see --json of inspect")
@@ -93,6 +93,8 @@ def _number(value: np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None  # JSON has no nan
 
 
-def _printable(name: str) -> str:
-    """Make a file's name fit for any terminal: bytes that are no UTF-8 become question marks."""
-    return name.encode(errors="replace").decode()
+def _selection(recipe: Recipe) -> str:
+    listed = f", listed in {recipe.annotations}" if recipe.annotations else ""
+    showing = f", showing {' or '.join(recipe.categories)}" if recipe.categories else ""
+    sampled = f", {recipe.limit} at most, seed {recipe.seed}" if recipe.limit is not None else ""
+    return f"{recipe.photos}{listed}{showing}{sampled}"

@@ -1,9 +1,9 @@
 """Does a normalized network do what it promises?"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vggnorm.errors import NetworkError
 from vggnorm.geometry import Geometry, Preprocessing
 from vggnorm.graph import read_graph
-from vggnorm.images import PhotoList, PhotoReader, find_photos
+from vggnorm.images import PhotoList, PhotoReader, find_photos, names_sha256
 from vggnorm.means import FilterMeans, Moments, PerLayer, std_deviation
 from vggnorm.measure import Progress, compute_means, no_photo_usable
 from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
@@ -20,10 +20,16 @@ from vggnorm.rescale import scale_from_mean
 
 PerPhoto = Mapping[str, NDArray[np.floating]]  # layer name -> (photos,)
 
-MEAN_TOLERANCE = 1e-4  # of |mean - 1|, on the photos measured; float32 is a hundred times better
+# On the photos measured, a mean may be off by this, or by float32's rounding where a filter hardly fires: there its
+# activation is a small difference of numbers as large as the layer's largest activation.
+MEAN_TOLERANCE, ROUNDING = 1e-4, 1e-6
 ACTIVATION_TOLERANCE = 1e-5  # relative to the layer's largest activation; float32 gives about 2e-6
 FLOAT32_ROUNDING = 1e-7  # relative
-STD_ERRORS, SHARE_WITHIN = 3.0, 0.95  # on other photos, so many filters must be this near to 1
+# In standard errors. In 1,500 random splits of 100 COCO photos, no layer's median was above 2.9; single filters that
+# hardly fire may be far off on other photos, but not, by 5.7 at most, on a part of those measured.
+LAYER_LIMIT, FILTER_LIMIT = 4.0, 10.0
+
+Photos = Literal["all", "part", "other"]  # of those measured
 
 
 @dataclass(frozen=True)
@@ -31,38 +37,49 @@ class MeansCheck:
     """Is every filter's mean activation 1?
 
     Attributes:
-        same_photos: whether the photos are those, and all those, that the means were measured on.
+        photos: whether the photos are `all` those that the means were measured on, a `part` of them, or `other` ones.
         worst: the largest `|mean - 1|` over all filters, silent ones left out.
         worst_filter: where it is.
         median: the median of `|mean - 1|`.
+        beyond: how many filters are further from 1 than float32's rounding lets them be; of meaning on `all` photos.
         worst_std_errors: the largest `|mean - 1|` in standard errors of the difference between the photos used here
-            and those measured; None on the same photos.
-        median_std_errors: its median.
-        share_within: how many of the filters are within `STD_ERRORS`.
+            and those measured; None on `all`, and where a single photo does not tell.
+        layer_std_errors: layer name -> its median; empty where `worst_std_errors` is None.
     """
 
-    same_photos: bool
+    photos: Photos
     worst: float
     worst_filter: str
     median: float
+    beyond: int
     worst_std_errors: float | None = None
-    median_std_errors: float | None = None
-    share_within: float | None = None
+    layer_std_errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """On the same photos, every mean must be 1; on others, nearly all must be as near as chance lets them be."""
-        if self.share_within is None:
-            return self.worst <= MEAN_TOLERANCE
-        return self.share_within >= SHARE_WITHIN
+        """On all photos measured, every mean must be 1; on others, every layer as near as chance lets it be."""
+        if self.photos == "all":
+            return self.beyond == 0
+        if self.worst_std_errors is None:
+            return False
+        near = max(self.layer_std_errors.values()) <= LAYER_LIMIT
+        return near and (self.photos == "other" or self.worst_std_errors <= FILTER_LIMIT)
 
     def __str__(self) -> str:
-        text = f"worst |mean - 1| {self.worst:.1e} ({self.worst_filter}), median {self.median:.1e}"
-        if self.share_within is None:
-            return f"{text}, on the photos measured"
+        where = {
+            "all": "the photos measured",
+            "part": "a part of the photos measured",
+            "other": "other photos than those measured",
+        }[self.photos]
+        text = f"worst |mean - 1| {self.worst:.1e} ({self.worst_filter}), median {self.median:.1e}, on {where}"
+        if self.photos == "all":
+            return f"{text}; {self.beyond} filters further off than float32 explains"
+        if self.worst_std_errors is None:
+            return f"{text}; of how many standard errors, a single photo does not tell"
+        layer = max(self.layer_std_errors, key=lambda name: self.layer_std_errors[name])
         return (
-            f"{text}, on other photos than those measured: worst {self.worst_std_errors:.1f} standard errors, "
-            f"median {self.median_std_errors:.1f}; {self.share_within:.1%} of the filters within {STD_ERRORS:.0f}"
+            f"{text}; in standard errors: worst {self.worst_std_errors:.1f}, "
+            f"worst layer's median {self.layer_std_errors[layer]:.1f} ({layer})"
         )
 
 
@@ -229,11 +246,11 @@ def verify(
             progress(reader.done, reader.total)
     if moments is None or activations is None:
         raise no_photo_usable(photos, reader)
-    same_photos = means is not None and means.recipe.photos_sha256 == reader.sha256
+    slack = {layer: ROUNDING * activations.largest[layer] / scales[layer] for layer in scales}
     return VerifyReport(
         photos=moments.count,
         skipped=len(reader.skipped),
-        means=_check_means(moments, means, same_photos=same_photos),
+        means=_check_means(moments, means, _compare_photos(photos, reader, means), slack),
         activations=activations,
         weights=WeightsCheck(layers_not_finite(normalized), _silent(moments.mean if means is None else means.mean)),
     )
@@ -250,39 +267,67 @@ def _recover_scales(
     }
 
 
-def _check_means(moments: Moments, means: FilterMeans | None, *, same_photos: bool) -> MeansCheck:
-    names = [f"{layer}[{index}]" for layer, values in moments.mean.items() for index in range(len(values))]
-    mean = np.concatenate(list(moments.mean.values()))
-    fires = mean > 0 if means is None else np.concatenate(list(means.mean.values())) > 0
-    off = np.where(fires, np.abs(mean - 1), 0.0)
-    worst = int(np.argmax(off))  # the first nan, if there is one
-    check = MeansCheck(same_photos, float(off[worst]), names[worst], float(np.median(off[fires])))
-    if same_photos:
+def _compare_photos(photos: PhotoList, reader: PhotoReader, means: FilterMeans | None) -> Photos:
+    if means is None:
+        return "other"
+    if means.recipe.photos_sha256 == reader.sha256:
+        return "all"
+    taken = means.image_count + len(means.skipped)
+    # All of their names with other pixels, as another decoder may give them, are not all of them.
+    is_part = reader.done < taken and means.recipe.taken_sha256 == names_sha256(photos.names[:taken])
+    return "part" if is_part else "other"
+
+
+def _check_means(moments: Moments, means: FilterMeans | None, photos: Photos, slack: PerLayer) -> MeansCheck:
+    """Check the normalized network's means.
+
+    Args:
+        moments: its moments over the photos used here.
+        means: what was measured.
+        photos: how the photos relate to those measured.
+        slack: layer name -> `(filters,)`, what float32's rounding may do to each mean.
+    """
+    fires = {layer: (mean if means is None else means.mean[layer]) > 0 for layer, mean in moments.mean.items()}
+    off = {layer: np.where(fires[layer], np.abs(mean - 1), 0.0) for layer, mean in moments.mean.items()}
+    every = np.concatenate(list(off.values()))
+    names = [f"{layer}[{index}]" for layer, values in off.items() for index in range(len(values))]
+    worst = int(np.argmax(every))  # the first nan, if there is one
+    within = {layer: values <= np.maximum(MEAN_TOLERANCE, slack[layer]) for layer, values in off.items()}
+    check = MeansCheck(
+        photos,
+        worst=float(every[worst]),
+        worst_filter=names[worst],
+        median=float(np.median(every[np.concatenate(list(fires.values()))])),
+        beyond=sum(int((~values).sum()) for values in within.values()),
+    )
+    if photos == "all" or (moments.count if means is None else means.image_count) == 1:
         return check
-    std_errors = off[fires] / _std_error_of_difference(moments, means)[fires]
+    std_error = _std_error_of_difference(moments, means, photos)
+    std_errors = {layer: (off[layer] / std_error[layer])[fires[layer]] for layer in off if fires[layer].any()}
     return replace(
         check,
-        worst_std_errors=float(np.max(std_errors)),
-        median_std_errors=float(np.median(std_errors)),
-        share_within=float(np.mean(std_errors <= STD_ERRORS)),
+        worst_std_errors=max(float(values.max()) for values in std_errors.values()),
+        layer_std_errors={layer: float(np.median(values)) for layer, values in std_errors.items()},
     )
 
 
-def _std_error_of_difference(moments: Moments, means: FilterMeans | None) -> NDArray[np.float64]:
-    """Give the standard error of the mean over these photos minus that over those measured, `(filters,)`.
+def _std_error_of_difference(moments: Moments, means: FilterMeans | None, photos: Photos) -> PerLayer:
+    """Give the standard error of the mean over these photos minus that over those measured: layer -> `(filters,)`.
 
-    For photos drawn alike it is `sqrt(s**2 * (1 / n_here + 1 / n_measured))`, with `s` the standard deviation of a
-    filter over photos, relative to its mean. Where the photos measured tell `s`, they do it better than the few here.
+    With `s` the standard deviation of a filter over photos, relative to its mean, it is `s * sqrt(1/n + 1/N)` for `n`
+    photos here and `N` others measured, and `s * sqrt(1/n - 1/N)` if those here are `n` of the `N`. Where the photos
+    measured tell `s`, they do it better than the few here.
     """
-    if means is not None and means.image_count > 1:
-        spread = std_deviation(means.squared_deviation, means.image_count)
-        relative = np.concatenate([spread[layer] / scale_from_mean(means.mean[layer]) for layer in spread])
-        share = 1 / moments.count + 1 / means.image_count
-    else:
-        relative = np.concatenate(list(std_deviation(moments.squared_deviation, moments.count).values()))
+    if means is None:
+        spread = std_deviation(moments.squared_deviation, moments.count)
         share = 1 / moments.count
-    std_error: NDArray[np.float64] = np.maximum(relative * np.sqrt(share), FLOAT32_ROUNDING)
-    return std_error
+    else:
+        spread = {
+            layer: values / scale_from_mean(means.mean[layer])
+            for layer, values in std_deviation(means.squared_deviation, means.image_count).items()
+        }
+        share = 1 / moments.count + (-1 if photos == "part" else 1) / means.image_count
+    return {layer: np.maximum(values * np.sqrt(share), FLOAT32_ROUNDING) for layer, values in spread.items()}
 
 
 def _without_nan(value: Any) -> Any:
