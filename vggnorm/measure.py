@@ -73,7 +73,7 @@ def compute_means(
         raise ValueError("photos that were found already are not chosen anew: leave out annotations and categories")
     photos = data.shuffled(seed)
     reader = PhotoReader(photos, geometry, limit=limit, strict=strict)
-    measuring = measuring_model(graph, preprocessing)
+    measuring = measuring_model(graph, preprocessing, (geometry.height, geometry.width))
     moments = None
     for batch in reader.batches(batch_size):  # (photos, height, width, 3) uint8
         position_means = measuring.predict_on_batch(batch)  # layer -> (photos, filters) float32

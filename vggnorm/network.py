@@ -190,14 +190,21 @@ def photo_size(model: keras.Model) -> tuple[int, int] | None:
     return None if height is None or width is None else (height, width)
 
 
-def measuring_model(graph: Graph, preprocessing: Preprocessing = "caffe") -> keras.Model:
+def measuring_model(
+    graph: Graph, preprocessing: Preprocessing = "caffe", size: tuple[int, int] | None = None
+) -> keras.Model:
     """Make the model that measures photos: the mean activation over positions of every filter.
+
+    Args:
+        graph: the network.
+        preprocessing: of the photos.
+        size: their height and width, where that is known; it makes the means quicker.
 
     Returns:
         A model from `(photos, height, width, 3)` uint8, RGB 0..255, to a dict: layer name -> `(photos, filters)`
         float32. Only these vectors leave the device.
     """
-    photos = _photos(graph.model)
+    photos = _photos(graph.model, size)
     activating = keras.Model(graph.model.inputs[0], _activations(graph), name="activations")
     activations = activating(_prepared(photos, graph.model, preprocessing))
     means = {name: _position_mean(activations[name], site) for name, site in graph.sites.items()}
@@ -224,7 +231,7 @@ def comparing_model(
         absolute difference between scaled and original activations, `(photos,)`; `largest`, each photo's largest
         absolute original activation, `(photos,)`. The latter two have the network's outputs, too.
     """
-    photos = _photos(graph.model)
+    photos = _photos(graph.model, None)
     pixels = _prepared(photos, graph.model, preprocessing)
     before, after = (
         keras.Model(side.model.inputs[0], _activations(side) | _outputs(side), name=name)(pixels)
@@ -243,8 +250,8 @@ def comparing_model(
     return _compiled(keras.Model(photos, outputs, name="comparing"))
 
 
-def _photos(model: keras.Model) -> Any:
-    height, width = photo_size(model) or (None, None)
+def _photos(model: keras.Model, size: tuple[int, int] | None) -> Any:
+    height, width = photo_size(model) or size or (None, None)
     return keras.Input((height, width, 3), dtype="uint8", name="photos")
 
 
@@ -279,8 +286,12 @@ def _outputs(graph: Graph) -> dict[str, Any]:
 def _position_mean(activation: Any, site: Site) -> Any:
     """Take the mean over positions, `(photos, ..., filters)` -> `(photos, filters)`, one axis after the other.
 
-    In float32 that is ten times as exact as one mean over all axes, and quicker, since the sums stay short.
+    In float32 that is ten times as exact as one mean over all axes, since the sums stay short. The first and largest
+    reduction is a pooling over whole columns, which costs next to nothing beside the convolutions; a mean does not.
     """
+    height = activation.shape[1]
+    if len(activation.shape) == 4 and site.axis == 3 and height is not None:
+        activation = ops.average_pool(activation, (height, 1))  # (n, h, w, filters) -> (n, 1, w, filters)
     for axis in reversed(range(1, len(site.activation.shape))):
         if axis != site.axis:
             activation = ops.mean(activation, axis=axis)
