@@ -256,7 +256,7 @@ def test_the_pooling_asked_for_is_measured_saved_and_required(photo_folder: Path
     assert "network   vgg16, avg pooling" in result.stdout
     text = failed(run("normalize", "--means", "means.npy", *weights, "--pooling", "max"))
     assert text.startswith("the means were measured with avg pooling, and this network has max pooling; give the same")
-    assert run("normalize", "--means", "means.npy", *weights).exit_code == 0
+    assert run("normalize", "--means", "means.npy", *weights, "--network", "vgg16").exit_code == 0
     pool = keras.models.load_model("vgg16_norm.h5").get_layer("block3_pool")
     assert isinstance(pool, keras.layers.AveragePooling2D)
     assert run("verify", "vgg16_norm.h5", "--data", photo_folder, *weights).exit_code == 0
@@ -411,7 +411,7 @@ def test_means_of_a_network_that_is_not_known(
 ) -> None:
     vggnorm.save_means(vggnorm.compute_means(make_chain(), photo_folder, size=32), tmp_path / "chain.npy")
     line = failed(run("normalize", "--means", tmp_path / "chain.npy"))
-    assert line == "the means were measured on the model 'chain' of unnamed; give its file with --network"
+    assert line == "the means were measured on chain; give that model's file with --network"
 
 
 def test_means_of_other_weights(made: Path, tmp_path: Path) -> None:
@@ -583,7 +583,7 @@ def test_defaults_are_those_of_the_library(command: str, function: str) -> None:
     parameters = inspect.signature(getattr(vggnorm, function)).parameters
     compared = 0
     for option in COMMANDS[command].params:
-        if option.name in parameters and option.name not in {"data", "weights", "preprocessing"}:
+        if option.name in parameters and option.name not in {"data", "network", "weights", "preprocessing"}:
             expected = parameters[option.name].default
             given = None if str(option.default) == "Sentinel.UNSET" else option.default
             assert (given or None) == (expected or None), option.name

@@ -1,5 +1,6 @@
 """The rule on networks of all kinds: the function is kept, every filter's mean becomes 1, and the rest is refused."""
 
+import functools
 import json
 import os
 import subprocess
@@ -161,14 +162,14 @@ def test_the_convolutions_of_vgg() -> None:
     assert graph.kept == {
         "fc1": "it is a dense layer",
         "fc2": "it is a dense layer",
-        "predictions": "no rectified linear unit follows it (softmax)",
+        "predictions": "no rectified linear unit follows it directly (softmax)",
     }
 
 
 def test_what_is_kept_and_why() -> None:
     model = chain(conv(4, name="a"), conv(3, activation=None, name="b"), conv(2, name="c"), layers.Softmax(name="end"))
     assert kept(model) == {
-        "b": "no rectified linear unit follows it (linear)",
+        "b": "no rectified linear unit follows it directly (linear)",
         "c": "the input of end must not change",
     }
     model = chain(conv(4, name="a"), conv(3, name="b"), layers.GlobalAveragePooling2D())
@@ -215,32 +216,42 @@ class Local(layers.Layer):
         return inputs
 
 
-SATURATES = "its output is not proportional to its input"
+BENDS = "its output is not proportional to its input"
+CLIPS = "it is clipped or has a threshold"
 REFUSED = [
-    (layers.Activation("sigmoid", name="odd"), "is a Activation with 'sigmoid', .*" + SATURATES),
-    (layers.Activation("tanh", name="odd"), "is a Activation with 'tanh'"),
-    (layers.Activation("gelu", name="odd"), "is a Activation with 'gelu'"),
-    (layers.Activation("swish", name="odd"), "is a Activation with 'silu'"),
-    (layers.Activation("relu6", name="odd"), "is a Activation with 'relu6'"),
-    (layers.Activation("softmax", name="odd"), "is a Activation with 'softmax'"),
-    (layers.Softmax(name="odd"), "is a Softmax, .*" + SATURATES),
-    (layers.ELU(name="odd"), "is a ELU, .*" + SATURATES),
-    (layers.ReLU(6, name="odd"), "is a ReLU, .* it is clipped or has a threshold"),
-    (layers.ReLU(threshold=1, name="odd"), "is a ReLU, .* it is clipped or has a threshold"),
-    (layers.LayerNormalization(name="odd"), "is a LayerNormalization, .* it undoes every scale"),
-    (layers.GroupNormalization(2, name="odd"), "is a GroupNormalization, .* it undoes every scale"),
-    (layers.Lambda(abs, name="odd"), "is a Lambda, .* it is not known to pass a scale on"),
-    (Local(name="odd"), "is a Local, .* it is not known to pass a scale on"),
-    (layers.Rescaling(0.5, name="odd"), "is a Rescaling, .* it is not known"),
-    (conv(4, activation="sigmoid", name="odd"), "is a Conv2D with 'sigmoid', .*" + SATURATES),
-    (layers.Dense(4, activation="gelu", name="odd"), "is a Dense with 'gelu', .*" + SATURATES),
+    (layers.Activation("sigmoid", name="odd"), f"Activation with 'sigmoid' stands before other filters, and {BENDS}"),
+    (layers.Activation("tanh", name="odd"), f"Activation with 'tanh' .* {BENDS}"),
+    (layers.Activation("gelu", name="odd"), f"Activation with 'gelu' .* {BENDS}"),
+    (layers.Activation("swish", name="odd"), f"Activation with 'silu' .* {BENDS}"),
+    (layers.Activation("relu6", name="odd"), f"Activation with 'relu6' .* {CLIPS}"),
+    (layers.Activation("softmax", name="odd"), f"Activation with 'softmax' .* {BENDS}"),
+    (
+        layers.Activation(functools.partial(keras.activations.relu, max_value=6), name="odd"),
+        "Activation with 'partial'",
+    ),
+    (
+        layers.Activation(layers.ReLU(), name="odd"),
+        "Activation with 'ReLU' .* its activation is a layer, .*: give a layer",
+    ),
+    (layers.Softmax(name="odd"), f"Softmax stands .* {BENDS}"),
+    (layers.ELU(name="odd"), f"ELU stands .* {BENDS}"),
+    (layers.ReLU(6, name="odd"), f"ReLU stands .* {CLIPS}"),
+    (layers.ReLU(threshold=1, name="odd"), f"ReLU stands .* {CLIPS}"),
+    (layers.LayerNormalization(name="odd"), "LayerNormalization stands .* it undoes every scale"),
+    (layers.GroupNormalization(2, name="odd"), "GroupNormalization stands .* it undoes every scale"),
+    (Local(name="odd"), "Local stands .* it is not known to pass a scale on"),
+    (layers.Rescaling(0.5, name="odd"), "Rescaling stands .* it is not known to pass a scale on"),
+    (conv(4, activation="sigmoid", name="odd"), f"Conv2D with 'sigmoid' .* {BENDS}"),
+    (conv(4, activation="relu6", name="odd"), f"Conv2D with 'relu6' .* {CLIPS}"),
+    (layers.Dense(4, activation="gelu", name="odd"), f"Dense with 'gelu' .* {BENDS}"),
 ]
 
 
 @pytest.mark.parametrize(("layer", "text"), REFUSED, ids=[f"{type(one).__name__}-{text[:30]}" for one, text in REFUSED])
 def test_what_is_not_homogeneous_is_refused_inside(layer: Any, text: str) -> None:
-    with pytest.raises(NetworkError, match=f"^layer odd: {text}.*; replace it, or leave out the layers from there on"):
-        read_graph(chain(conv(4), layer, conv(3)))
+    advice = r"replace it, or leave out the layers from there on: keras.Model\(model.inputs, model.get_layer\('first'\)"
+    with pytest.raises(NetworkError, match=f"^layer odd: {text}.*; {advice}"):
+        read_graph(chain(conv(4, name="first"), layer, conv(3)))
 
 
 @pytest.mark.parametrize("layer", [layer for layer, _ in REFUSED], ids=[type(layer).__name__ for layer, _ in REFUSED])
@@ -255,26 +266,103 @@ def test_branches_that_are_added_are_refused(kind: Any) -> None:
     pixels = photo()
     stem = conv(4)(pixels)
     joined = kind(name="joined")([stem, conv(4)(stem)])
-    with pytest.raises(NetworkError, match=f"layer joined: is a {kind.__name__}, .* would have to share one scale"):
+    with pytest.raises(NetworkError, match=f"layer joined: {kind.__name__} stands .* would have to share one scale"):
         read_graph(keras.Model(pixels, conv(3)(joined)))
 
 
-def test_operations_that_are_no_layers_are_refused_by_name() -> None:
+class Two(layers.Layer):
+    """Gives its input twice."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs, inputs
+
+
+class Sum(layers.Layer):
+    """Takes two arguments."""
+
+    def call(self, inputs: Any, other: Any) -> Any:
+        return inputs + other
+
+
+def nested() -> Any:
+    return chain(conv(4), layers.Flatten(), keras.Sequential([layers.Dense(3)], name="odd"))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: chain(conv(4), lambda x: x * 2.0, conv(3)), r"layer \w+: is an operation, and no layer; write it as"),
+        (lambda: chain(lambda x: x / 127.5 - 1, conv(3)), r"layer \w+: is an operation, and no layer; write it as"),
+        (
+            lambda: chain(layers.Lambda(abs, name="odd"), conv(3)),
+            "layer odd: is a Lambda, whose code is neither",
+        ),
+        (nested, r"layer odd: holds layers of its own, .*give that part alone: model.get_layer\('odd'\)"),
+        (
+            lambda: chain(layers.TimeDistributed(layers.Dense(3), name="odd"), conv(3)),
+            "layer odd: holds layers of its own",
+        ),
+        (lambda: chain(lambda x: Two(name="odd")(conv(3)(x))[0]), "layer odd: gives several tensors; leave it out"),
+        (
+            lambda: chain(conv(3), lambda x: layers.BatchNormalization(name="odd")(x, training=True)),
+            "layer odd: is called with training=True, .*; leave that out",
+        ),
+        (lambda: chain(conv(3), lambda x: Sum(name="odd")(x, x)), "layer odd: is called with several arguments"),
+    ],
+)
+def test_what_could_not_be_copied_and_saved_is_refused_anywhere(make: Any, text: str) -> None:
+    with pytest.raises(NetworkError, match=text):
+        read_graph(make())
+
+
+def test_weights_of_an_unknown_kind_are_refused() -> None:
+    model = chain(conv(4), layers.Dense(4, activation="relu", name="odd"), conv(3))
+    model.get_layer("odd").enable_lora(2)
+    with pytest.raises(NetworkError, match="layer odd: has weights of an unknown kind, lora_kernel_a, lora_kernel_b"):
+        read_graph(model)
+
+
+def test_half_of_a_size_is_refused(photo_folder: Path) -> None:
+    pixels = keras.Input((64, None, 3))
+    with pytest.raises(NetworkError, match="fixes one side of the photos, .*; build it with both, or with none"):
+        compute_means(keras.Model(pixels, conv(3)(pixels)), photo_folder)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"photo": x}], ids=["list", "dict"])
+def test_inputs_in_a_list_or_dict_as_in_files_of_keras_2(wrap: Any, photo_folder: Path) -> None:
     pixels = photo()
-    with pytest.raises(NetworkError, match=r"layer \w+: is a \w+, so the filters before it cannot be rescaled"):
-        read_graph(keras.Model(pixels, conv(3)(conv(4)(pixels) * 2.0)))
+    model = settle(keras.Model(wrap(pixels), layers.Dense(3)(layers.Flatten()(conv(3)(conv(4)(pixels))))))
+    means = compute_means(model, photo_folder)
+    normalized = normalize(model, means)
+    assert verify(model, normalized, photo_folder, means).passed
+    assert [layer.name for layer in normalized.layers] == [layer.name for layer in model.layers]
+
+
+def test_an_adapted_normalization_in_front(photo_folder: Path) -> None:
+    pixels, prepared = photo(), layers.Normalization()
+    model = keras.Model(pixels, conv(3, name="two")(conv(4, name="one")(prepared(pixels))))
+    prepared.adapt(np.random.default_rng(0).normal(80, 30, (8, HEIGHT, WIDTH, 3)))
+    means = compute_means(model, photo_folder, preprocessing="none")
+    normalized = normalize(model, means)
+    report = verify(model, normalized, photo_folder, means)
+    assert report.activations.passed, report
+    assert report.means.passed, report
+
+
+def test_scales_that_do_not_follow_the_positions_are_refused_with_one_filter_too() -> None:
+    pixels = photo()
+    joined = layers.Concatenate(axis=1, name="joined")([conv(1)(pixels), conv(1)(pixels)])
+    with pytest.raises(NetworkError, match="layer odd: mixes values of different scales"):
+        read_graph(keras.Model(pixels, conv(3, name="odd")(joined)))
+    turned = [conv(4), layers.Reshape((HEIGHT * WIDTH, 4)), layers.Permute((2, 1)), layers.UpSampling1D(2, name="odd")]
+    with pytest.raises(NetworkError, match="layer odd: mixes values of different scales"):
+        read_graph(chain(*turned, layers.Conv1D(3, 1, activation="relu")))
 
 
 def test_a_layer_with_weights_that_is_used_twice_is_refused() -> None:
     pixels, shared = photo(), conv(3, name="shared")
     with pytest.raises(NetworkError, match="layer shared: is used more than once"):
         read_graph(keras.Model(pixels, shared(shared(pixels))))
-
-
-def test_a_model_inside_a_model_is_refused() -> None:
-    inner = chain(conv(4), height=HEIGHT)
-    with pytest.raises(NetworkError, match="is a whole model inside the network, .* give that model itself"):
-        read_graph(chain(inner, layers.Flatten(), layers.Dense(3)))
 
 
 def test_joining_along_positions_is_refused() -> None:
@@ -298,12 +386,12 @@ def test_mixing_channels_and_positions_is_refused() -> None:
 def test_flattening_photos_of_any_size_is_refused() -> None:
     pixels = keras.Input((None, None, 3))
     tensor = layers.Reshape((-1, 4), name="odd")(conv(4)(pixels))
-    with pytest.raises(NetworkError, match="layer odd: needs a network whose input has a fixed size"):
+    with pytest.raises(NetworkError, match="layer odd: needs a network whose photos have a fixed size; build"):
         read_graph(keras.Model(pixels, layers.Conv1D(3, 1, activation="relu")(tensor)))
 
 
 def test_networks_without_filters_to_normalize_are_refused() -> None:
-    with pytest.raises(NetworkError, match="has no layer whose filters can be normalized; only: no rectified linear"):
+    with pytest.raises(NetworkError, match="has no layer whose filters can be normalized; only: no rectified"):
         read_graph(chain(conv(4, activation=None, name="only")))
     with pytest.raises(NetworkError, match="has no layer whose filters can be normalized$"):
         read_graph(chain(layers.MaxPooling2D(2)))
@@ -313,7 +401,7 @@ def test_other_inputs_are_refused() -> None:
     one, other = photo(), keras.Input((HEIGHT, WIDTH, 3), name="other")
     with pytest.raises(NetworkError, match="has 2 inputs; it must take photos and nothing else"):
         read_graph(keras.Model([one, other], layers.Concatenate()([conv(4)(one), conv(4)(other)])))
-    with pytest.raises(NetworkError, match="is no functional or built sequential Keras model"):
+    with pytest.raises(NetworkError, match="is no functional or built sequential model of Keras 3; build it"):
         read_graph(keras.Sequential([conv(4)]))
     grey = keras.Input((32, 32, 1))
     with pytest.raises(NetworkError, match="and not photos of 3 colours"):
@@ -466,7 +554,7 @@ def test_a_model_file_is_a_network(suffix: str, photo_folder: Path, tmp_path: Pa
     arguments = "normalize", "--means", str(tmp_path / "means.npy"), "-o", str(tmp_path / "norm.h5")
     result = run(*arguments)
     assert result.exit_code == 1
-    assert f"of squeeze{suffix}; give its file with --network" in result.stderr
+    assert f"measured on squeeze{suffix}; give that model's file with --network" in result.stderr
     result = run(*arguments, *common)
     assert result.exit_code == 0, result.output
     result = run("verify", str(tmp_path / "norm.h5"), *data, *common, "--json")
@@ -478,6 +566,16 @@ def test_a_model_file_is_a_network(suffix: str, photo_folder: Path, tmp_path: Pa
 def test_a_size_the_network_does_not_take_is_refused(photo_folder: Path) -> None:
     with pytest.raises(NetworkError, match=rf"takes photos of {HEIGHT} x {WIDTH} pixels \(height x width\), not of 64"):
         compute_means(settle(chain(conv(4))), photo_folder, size=64)
+
+
+def test_options_of_vgg_and_a_model_file(photo_folder: Path, tmp_path: Path) -> None:
+    model = settle(chain(conv(4), layers.MaxPooling2D(2, name="pool"), conv(3)))
+    model.save(tmp_path / "model.keras")
+    averaging = load_network(str(tmp_path / "model.keras"), pooling="avg")
+    assert isinstance(averaging.get_layer("pool"), layers.AveragePooling2D)
+    assert compute_means(averaging, photo_folder).recipe.pooling == "avg"
+    with pytest.raises(NetworkError, match="include_top is for vgg16 and vgg19; a model file is as it is"):
+        load_network(str(tmp_path / "model.keras"), include_top=True)
 
 
 @pytest.mark.parametrize("name", ["absent.keras", "absent.h5"])

@@ -187,6 +187,14 @@ def prepared_inside() -> Any:
     return chain(layers.Rescaling(1 / 127.5, offset=-1), layers.Activation("tanh"), conv(4), conv(3), *head())
 
 
+def normalized_pixels() -> Any:
+    """A batch normalization of the photo itself, and one behind a dense layer."""
+    return chain(
+        layers.BatchNormalization(), conv(4), layers.GlobalMaxPooling2D(keepdims=True), layers.Flatten(),
+        layers.Dense(5, activation="relu"), layers.BatchNormalization(), layers.Dense(3),
+    )  # fmt: skip
+
+
 def sequential() -> Any:
     return keras.Sequential([photo(), conv(4), layers.MaxPooling2D(2), conv(5), *head()])
 
@@ -213,4 +221,6 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "several outputs": several_outputs,
     "prepared inside": prepared_inside,
     "sequential": sequential,
+    "normalized pixels": normalized_pixels,
+    "single filters": lambda: chain(conv(1), conv(1), layers.Flatten(), layers.Dense(3)),
 }

@@ -108,7 +108,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print everyt
     "--pooling",
     type=click.Choice(("max", "avg")),
     default="max",
-    help="Pooling of VGG: max, as it was trained, or avg, as style transfer often has it.",
+    help="max: as it was trained. avg: average pooling in the place of max pooling, as style transfer often has it.",
 )
 @click.option(
     "--preprocessing",
@@ -174,6 +174,7 @@ def compute_means(
         means = vggnorm.compute_means(
             model,
             photos,
+            network=Path(network).name,
             weights=Path(network if is_file else weights).name,
             preprocessing=preprocessing or "caffe",
             progress=progress,
@@ -196,7 +197,7 @@ def compute_means(
 )
 @network_file_option
 @weights_option
-@click.option("--pooling", type=click.Choice(("max", "avg")), help="Pooling of VGG.  [default: as measured]")
+@click.option("--pooling", type=click.Choice(("max", "avg")), help="As of compute-means.  [default: as measured]")
 @force_option
 @click.option(
     "-o",
@@ -214,7 +215,7 @@ def normalize(
     """
     means = load_means(means_file)
     if output is None:
-        output = Path(f"{means.recipe.network}_norm.h5")
+        output = Path(f"{Path(means.recipe.network).stem}_norm.h5")
     check_h5_output(output, force=force)
     import_keras()
     normalized = vggnorm.normalize(_load_original(means.recipe, network, weights, pooling), means)
@@ -263,15 +264,14 @@ def verify(
 
 
 def _load_original(recipe: Recipe, network: str | None, weights: str, pooling: str | None = None) -> Any:
-    """Load the network that the recipe names, or the model file that was given instead."""
+    """Load the network that the recipe names, or the one that was given, as it was measured."""
     if network is None and recipe.network not in VGG:
-        raise NetworkError(
-            f"the means were measured on the model {recipe.network!r} of {recipe.weights}; give its file with --network"
-        )
-    if network is not None:
-        return vggnorm.load_network(network, weights)
+        raise NetworkError(f"the means were measured on {recipe.network}; give that model's file with --network")
     return vggnorm.load_network(
-        recipe.network, weights, include_top=recipe.include_top, pooling=pooling or recipe.pooling
+        network or recipe.network,
+        weights,
+        include_top=recipe.include_top and (network is None or network in VGG),
+        pooling=pooling or ("avg" if recipe.pooling == "avg" else "max"),
     )
 
 

@@ -48,7 +48,10 @@ def _layer(layer: Config) -> dict[str, Any]:
         for name, value in layer["config"].items()
         if name not in dropped or value != dropped[name]
     }
-    translated = {"class_name": layer["class_name"], "config": config}
+    class_name = layer["class_name"]
+    if not layer.get("module", "keras").startswith("keras"):  # a registered layer of somebody's own
+        class_name = layer["registered_name"] or class_name
+    translated = {"class_name": class_name, "config": config}
     if "inbound_nodes" in layer:  # not in a Sequential model
         translated["name"] = layer["name"]
         translated["inbound_nodes"] = [_node(node) for node in layer["inbound_nodes"]]
@@ -68,7 +71,8 @@ def _value(value: Any) -> Any:
 
 def _node(node: Config) -> list[list[Any]]:
     """Translate one call of a layer: the tensors that it takes, each `[layer, call, output, keyword arguments]`."""
-    (tensors,) = node["args"]
+    options = dict(node["kwargs"])
+    tensors = node["args"][0] if node["args"] else options.pop("inputs")
     if isinstance(tensors, Mapping):
         tensors = [tensors]
-    return [[*tensor["config"]["keras_history"], dict(node["kwargs"])] for tensor in tensors]
+    return [[*tensor["config"]["keras_history"], options] for tensor in tensors]

@@ -25,6 +25,7 @@ def compute_means(
     *,
     annotations: str | Path | None = None,
     categories: Sequence[str] = (),
+    network: str | None = None,
     weights: str = "unnamed",
     preprocessing: Preprocessing = "caffe",
     dense: bool = False,
@@ -46,6 +47,7 @@ def compute_means(
         data: a folder of photos, see `vggnorm.images.find_photos`; or the photos that were found there.
         annotations: a COCO annotation file; only the photos it lists are taken.
         categories: COCO categories; only photos that show any of them are taken.
+        network: what to call the network in the recipe; by default the model's name.
         weights: what to call the weights in the recipe; their SHA-256 stands beside it.
         preprocessing: what the network takes photos as, see `vggnorm.geometry`.
         dense: whether hidden dense layers are measured, too, and so normalized.
@@ -85,7 +87,7 @@ def compute_means(
     if moments is None:
         raise no_photo_usable(photos, reader)
     recipe = Recipe(
-        network=model.name,
+        network=network or model.name,
         include_top=model.name in APPLICATIONS and any(layer.name == "predictions" for layer in model.layers),
         weights=weights,
         weights_sha256=weights_sha256(model),

@@ -16,14 +16,19 @@ from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
-from vggnorm.graph import Graph, Site, as_channels, read_graph
+from vggnorm.graph import Graph, Site, read_graph
 from vggnorm.h5file import check_h5_output, read_shapes, write_h5
 from vggnorm.keras2_config import to_keras2
+from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
 from vggnorm.rescale import scale_from_mean
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
-POOLINGS = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}
+AVERAGING = {
+    keras.layers.MaxPooling1D: keras.layers.AveragePooling1D,
+    keras.layers.MaxPooling2D: keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling3D: keras.layers.AveragePooling3D,
+}
 
 # On a CPU, XLA runs VGG's convolutions a quarter slower than TensorFlow's own kernels do. JAX has nothing else.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -43,13 +48,17 @@ def load_network(
         weights: of VGG: `imagenet`, which Keras downloads once, or an .h5 file: one of Keras's own, a saved model, or
             a `.weights.h5`. Dense layers that the network does not have are left out. A model file has its own weights.
         include_top: whether VGG has its dense layers, which fix the size of the photos to 224.
-        pooling: of VGG: `max`, as it was trained, or `avg`, as style transfer often has it.
+        pooling: `max` leaves the network as it is, `avg` puts average pooling in the place of each max pooling, as
+            style transfer often does.
 
     Raises:
         NetworkError: the network is not known; the weights or the model cannot be downloaded or read, or are another's.
     """
     if network not in APPLICATIONS:
-        return _load_model(network, weights)
+        if include_top:
+            raise NetworkError(f"{network}: include_top is for {' and '.join(APPLICATIONS)}; a model file is as it is")
+        model = _load_model(network, weights)
+        return model if pooling == "max" else _with_pooling(model, pooling)
     if (keras.config.floatx(), keras.config.image_data_format()) != ("float32", "channels_last"):
         raise NetworkError(
             f"Keras is set to {keras.config.floatx()} and {keras.config.image_data_format()}, in keras.json or by the "
@@ -113,13 +122,12 @@ def _load_weights(model: keras.Model, path: Path) -> None:
 
 
 def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
-    """Put another kind of pooling in the place of each max pooling, under its name."""
-    if pooling not in POOLINGS:
-        raise NetworkError(f"the pooling {pooling!r} is not known; it must be one of {', '.join(POOLINGS)}")
+    """Put average pooling in the place of each max pooling, under its name."""
+    if pooling != "avg":
+        raise NetworkError(f"the pooling {pooling!r} is not known; it must be one of max, avg")
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        kind = POOLINGS[pooling] if isinstance(layer, keras.layers.MaxPooling2D) else type(layer)
-        return kind.from_config(layer.get_config())
+        return AVERAGING.get(type(layer), type(layer)).from_config(layer.get_config())
 
     changed = keras.models.clone_model(model, clone_function=clone)
     changed.set_weights(model.get_weights())
@@ -187,7 +195,9 @@ def photo_size(model: keras.Model) -> tuple[int, int] | None:
     if len(shape) != 4 or 3 not in (shape[1], shape[-1]):
         raise NetworkError(f"{model.name}: takes {shape[1:]}, and not photos of 3 colours")
     height, width = shape[2:] if _is_channels_first(model) else shape[1:3]
-    return None if height is None or width is None else (height, width)
+    if (height is None) != (width is None):
+        raise NetworkError(f"{model.name}: fixes one side of the photos, {shape[1:]}; build it with both, or with none")
+    return None if height is None else (height, width)
 
 
 def measuring_model(
@@ -340,8 +350,14 @@ def _copy(model: keras.Model) -> keras.Model:
     """Make a copy with layers and weights of its own, all under the same names."""
     photos = model.inputs[0]
     name = photos._keras_history.operation.name
-    copy = keras.models.clone_model(model, keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name))
+    copied: Any = keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name)
+    if hasattr(model, "_inputs_struct"):  # a list or dict of one, as in files of Keras 2
+        copied = keras.tree.pack_sequence_as(model._inputs_struct, [copied])
+    copy = keras.models.clone_model(model, copied)
     copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        if hasattr(layer, "finalize_state"):  # Normalization works with what it derives from its weights
+            layer.finalize_state()
     return copy
 
 
