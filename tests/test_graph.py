@@ -143,6 +143,18 @@ def test_flattening_keeps_the_order_of_channels_first(photo_folder: Path) -> Non
     assert_means_are_1(normalized, means, photo_folder)
 
 
+def test_global_pooling_leaves_the_channels_first(photo_folder: Path) -> None:
+    options = {"data_format": "channels_first"}
+    pixels = keras.Input((3, HEIGHT, WIDTH), name="photo")
+    tensor = layers.GlobalMaxPooling2D(keepdims=True, **options)(conv(4, strides=2, **options)(pixels))
+    tensor = layers.Flatten(**options)(conv(5, 1, **options)(tensor))
+    model = settle(keras.Model(pixels, layers.Dense(3)(tensor)))
+    means = compute_means(model, photo_folder)
+    normalized = normalize(model, means)
+    assert_same_function(model, normalized, means)
+    assert_means_are_1(normalized, means, photo_folder)
+
+
 # What is normalized
 
 
