@@ -58,18 +58,22 @@ def load_network(
         if include_top:
             raise NetworkError(f"{network}: include_top is for {' and '.join(APPLICATIONS)}; a model file is as it is")
         model = _load_model(network, weights)
-        return model if pooling == "max" else _with_pooling(model, pooling)
+    else:
+        model = _load_application(network, weights, include_top=include_top)
+    return model if pooling == "max" else _with_pooling(model, pooling)
+
+
+def _load_application(network: str, weights: str | Path, *, include_top: bool) -> keras.Model:
     if (keras.config.floatx(), keras.config.image_data_format()) != ("float32", "channels_last"):
         raise NetworkError(
             f"Keras is set to {keras.config.floatx()} and {keras.config.image_data_format()}, in keras.json or by the "
             "program; VGG needs float32 and channels_last"
         )
     if weights == "imagenet":
-        model = _download(network, include_top=include_top)
-    else:
-        model = APPLICATIONS[network](weights=None, include_top=include_top)
-        _load_weights(model, Path(weights))
-    return model if pooling == "max" else _with_pooling(model, pooling)
+        return _download(network, include_top=include_top)
+    model = APPLICATIONS[network](weights=None, include_top=include_top)
+    _load_weights(model, Path(weights))
+    return model
 
 
 def _load_model(network: str, weights: str | Path) -> keras.Model:

@@ -15,13 +15,14 @@ def summarize(means: FilterMeans) -> dict[str, Any]:
 
     The relative standard error of a layer is the median over its filters that fire; None with a single photo.
     """
+    std_error, silent = means.std_error, means.silent
     layers = {
         layer: {
             **_figures(means.mean[layer]),
-            "relative_std_error": _median_relative(means.std_error[layer], means.mean[layer]),
-            "silent": means.silent[layer].tolist(),
+            "relative_std_error": _median_relative(std_error[layer], means.mean[layer]),
+            "silent": silent[layer].tolist(),
             "means": means.mean[layer].tolist(),
-            "std_errors": [_number(value) for value in means.std_error[layer]],
+            "std_errors": [_number(value) for value in std_error[layer]],
         }
         for layer in means.mean
     }
@@ -34,7 +35,7 @@ def summarize(means: FilterMeans) -> dict[str, Any]:
             **_figures(every_mean),
             "mean": float(every_mean.mean()),
             "standard_deviation": float(every_mean.std()),
-            "relative_std_error": _median_relative(np.concatenate(list(means.std_error.values())), every_mean),
+            "relative_std_error": _median_relative(np.concatenate(list(std_error.values())), every_mean),
         },
         "layers": layers,
     }

@@ -236,7 +236,7 @@ def verify(
     reader = PhotoReader(photos, geometry, limit=limit)
     comparing = comparing_model(original, rescaled, scales, preprocessing)
     moments, activations = None, None
-    for batch in reader.batches(batch_size):  # (photos, size, size, 3) uint8
+    for batch in reader.batches(batch_size):  # (photos, height, width, 3) uint8
         found = comparing.predict_on_batch(batch)
         batch_moments = Moments.of(found["mean"])
         moments = batch_moments if moments is None else moments + batch_moments
