@@ -4,7 +4,7 @@ The network is read as Keras built it, layer call by layer call, and `vggnorm.la
 does to a scale. What cannot be rescaled without changing what the network computes is refused, by name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from vggnorm.layers import (
     FILTERS,
     RECTIFYING,
     RULES,
+    Carried,
+    Changed,
     Step,
     function_name,
     function_of,
@@ -52,11 +54,12 @@ class Rescaled:
     """What given scales do to a network.
 
     Attributes:
-        weights: layer name -> weight name -> the new array, of those that change.
+        weights: layer name -> a function that computes what changes: weight name -> the new array. A network's weights
+            are large, and not everybody who asks for the scales of the outputs wants them.
         outputs: of each output of the network, what it is divided by; broadcasts against it.
     """
 
-    weights: dict[str, dict[str, Float64]]
+    weights: dict[str, Callable[[], Changed]]
     outputs: list[Float64]
 
 
@@ -96,13 +99,13 @@ class Graph:
         Raises:
             NetworkError: a scale cannot be carried on; the text names the layer.
         """
-        weights: dict[str, dict[str, Float64]] = {}
+        weights: dict[str, Callable[[], Changed]] = {}
         carried: dict[int, Float64] = {}
         for step in self.steps:
             incoming = [carried[id(tensor)] for tensor in step.inputs]
             changed, scale = _carry(step, incoming, scales.get(step.layer.name))
             carried[id(step.output)] = scale
-            if changed:
+            if changed is not None:
                 weights[step.layer.name] = changed
         return Rescaled(weights, [carried[id(tensor)] for tensor in self.model.outputs])
 
@@ -140,14 +143,14 @@ def read_graph(model: keras.Model, *, dense: bool = False) -> Graph:
     return graph
 
 
-def _carry(step: Step, incoming: list[Float64], wanted: Float64 | None) -> tuple[dict[str, Float64], Float64]:
-    """Give the weights that change in one call of a layer, and the scale of its output."""
+def _carry(step: Step, incoming: list[Float64], wanted: Float64 | None) -> Carried:
+    """Give what changes in one call of a layer, and the scale of its output."""
     if type(step.layer) in FILTERS:
         return RULES[type(step.layer)](
             step, incoming, np.ones(step.output.shape[step.axis]) if wanted is None else wanted
         )
     if all((scale == 1).all() for scale in incoming):  # any layer may stand where nothing is rescaled
-        return {}, np.ones((1,) * len(step.output.shape))
+        return None, np.ones((1,) * len(step.output.shape))
     return RULES[type(step.layer)](step, incoming, np.ones(0))
 
 

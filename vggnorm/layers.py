@@ -43,8 +43,10 @@ class Step:
         return {weight.name: np.asarray(keras.ops.convert_to_numpy(weight)) for weight in self.layer.weights}
 
 
-# (step, the scale of each input, the scale wanted of the filters (filters,)) -> (what changes, the scale of the output)
-Rule = Callable[[Step, list[Float64], Float64], tuple[Changed, Float64]]
+# (step, the scale of each input, the scale wanted of the filters (filters,)) -> (what changes, the output's scale).
+# What changes is computed when it is called for, since the weights of a network are large; None if nothing does.
+Carried = tuple[Callable[[], Changed] | None, Float64]
+Rule = Callable[[Step, list[Float64], Float64], Carried]
 
 
 def channel_axis(layer: keras.Layer, rank: int) -> int:
@@ -102,11 +104,14 @@ FILTERS: dict[Kind, Callable[[Weights, Float64, Float64], Changed]] = {
 FILTER_WEIGHTS = frozenset({"kernel", "depthwise_kernel", "pointwise_kernel", "bias"})
 
 
-def _filters(step: Step, incoming: list[Float64], wanted: Float64) -> tuple[Changed, Float64]:
-    weights = step.weights
-    changed = FILTERS[type(step.layer)](weights, along_channels(step, incoming[0], step.axis), wanted)
-    if "bias" in weights:
-        changed["bias"] = rescale_bias(weights["bias"], wanted)
+def _filters(step: Step, incoming: list[Float64], wanted: Float64) -> Carried:
+    scale_in = along_channels(step, incoming[0], step.axis)
+
+    def changed() -> Changed:
+        weights = step.weights
+        bias = {"bias": rescale_bias(weights["bias"], wanted)} if "bias" in weights else {}
+        return FILTERS[type(step.layer)](weights, scale_in, wanted) | bias
+
     return changed, as_channels(wanted, step.axis, len(step.output.shape))
 
 
@@ -114,30 +119,35 @@ def _filters(step: Step, incoming: list[Float64], wanted: Float64) -> tuple[Chan
 # divided by it as a whole: exactly so, since the variance and its epsilon stay as they are.
 
 
-def _batch_normalization(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Float64]:
-    scale, weights = along_channels(step, incoming[0], step.layer.axis), step.weights
-    return {name: weights[name] / scale for name in ("moving_mean", "beta") if name in weights}, incoming[0]
+def _batch_normalization(step: Step, incoming: list[Float64], _: Float64) -> Carried:
+    scale = along_channels(step, incoming[0], step.layer.axis)
+
+    def changed() -> Changed:
+        weights = step.weights
+        return {name: weights[name] / scale for name in ("moving_mean", "beta") if name in weights}
+
+    return changed, incoming[0]
 
 
 # All others have no weights that change. Rectifiers are positively homogeneous, f(s x) = s f(x) for s > 0, as are
 # pooling and what does nothing but in training.
 
 
-def _same(_: Step, incoming: list[Float64], __: Float64) -> tuple[Changed, Float64]:
-    return {}, incoming[0]
+def _same(_: Step, incoming: list[Float64], __: Float64) -> Carried:
+    return None, incoming[0]
 
 
-def _by_channel(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Float64]:
+def _by_channel(step: Step, incoming: list[Float64], _: Float64) -> Carried:
     along_channels(step, incoming[0], step.axis)
-    return {}, incoming[0]
+    return None, incoming[0]
 
 
-def _pool_away(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Float64]:
+def _pool_away(step: Step, incoming: list[Float64], _: Float64) -> Carried:
     scale = along_channels(step, incoming[0], channel_axis(step.layer, len(step.inputs[0].shape)))
-    return {}, as_channels(scale, step.axis, len(step.output.shape))
+    return None, as_channels(scale, step.axis, len(step.output.shape))
 
 
-def _join(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Float64]:
+def _join(step: Step, incoming: list[Float64], _: Float64) -> Carried:
     """Put the scales side by side, as `Concatenate` does the channels."""
     axis = step.layer.axis % len(step.output.shape)
     if any(scale.size != scale.shape[axis] for scale in incoming):
@@ -149,10 +159,10 @@ def _join(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Flo
         np.broadcast_to(scale.reshape(-1), (tensor.shape[axis],))
         for scale, tensor in zip(incoming, step.inputs, strict=True)
     ]
-    return {}, as_channels(np.concatenate(parts), axis, len(step.output.shape))
+    return None, as_channels(np.concatenate(parts), axis, len(step.output.shape))
 
 
-def _move(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Float64]:
+def _move(step: Step, incoming: list[Float64], _: Float64) -> Carried:
     """Move the scales as a flattening or reshaping moves the values: by having the layer itself move their places."""
     shape = step.inputs[0].shape[1:]
     if None in shape:
@@ -166,7 +176,7 @@ def _move(step: Step, incoming: list[Float64], _: Float64) -> tuple[Changed, Flo
         first = values.take([0], axis=axis)
         if (values == first).all():
             values = first
-    return {}, values
+    return None, values
 
 
 RECTIFIERS: tuple[Kind, ...] = (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.Activation)

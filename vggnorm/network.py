@@ -341,8 +341,8 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     rescaled = graph.rescale({name: scale_from_mean(mean) for name, mean in means.mean.items()})
     normalized = _copy(model)
     for layer in model.layers:
-        changed = rescaled.weights.get(layer.name)
-        if changed is not None:
+        if layer.name in rescaled.weights:
+            changed = rescaled.weights[layer.name]()
             arrays = zip(layer.weights, layer.get_weights(), strict=True)
             normalized.get_layer(layer.name).set_weights(
                 [_finite(layer.name, changed.get(variable.name, array)) for variable, array in arrays]
