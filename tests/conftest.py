@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import vggnorm
-from vggnorm.means import FilterMeans, Recipe
+from vggnorm.means import FilterMeans
+from vggnorm.recipe import Recipe
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +88,7 @@ def recipe() -> Recipe:
         fit="crop",
         interpolation="bilinear",
         precision="float32",
+        control=0,
         photos="photos",
         annotations="",
         categories=(),

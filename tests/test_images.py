@@ -421,6 +421,31 @@ def test_crop_is_resize_then_cut(
     assert np.abs(decode(path, size, interpolation, "crop") - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("size", "reduction"),
+    [(96, 1), (48, 2), (32, 4), (12, 8)],  # 7/8 of 768 pixels are 7, 14, 21 and 56 times as many
+)
+def test_a_jpeg_that_is_far_too_large_is_decoded_smaller(size: int, reduction: int, tmp_path: Path) -> None:
+    clouds = Image.fromarray(make_noise(16, 12)).resize((1024, 768), Image.Resampling.BICUBIC)
+    clouds.save(tmp_path / "photo.jpg", quality=95)
+    geometry = Geometry(size, "crop", "bilinear")
+    loaded = images._load(tmp_path / "photo.jpg", geometry)
+    assert loaded.size == (1024 // reduction, 768 // reduction)
+    with Image.open(tmp_path / "photo.jpg") as whole:
+        expected = whole.resize((size, size), Image.Resampling.BILINEAR, box=(176, 48, 848, 720))
+    difference = decode(tmp_path / "photo.jpg", size, "bilinear", "crop").astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= (0 if reduction == 1 else 3)
+    assert abs(difference.mean()) < 0.2
+
+
+def test_nearest_takes_the_pixels_of_the_whole_photo(tmp_path: Path) -> None:
+    make_jpeg = Image.fromarray(make_noise(512, 512)).save
+    make_jpeg(tmp_path / "photo.jpg", quality=95)
+    with Image.open(tmp_path / "photo.jpg") as whole:
+        pixels = np.asarray(whole)
+    np.testing.assert_array_equal(decode(tmp_path / "photo.jpg", 32, "nearest"), pixels[8::16, 8::16])
+
+
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("fit", get_args(Fit))
 @pytest.mark.parametrize("shape", [(1, 1), (2000, 2), (2, 2000), (1, 300)])
@@ -927,5 +952,5 @@ def test_real_coco_photos_decode_as_in_keras(load_img: Callable[..., Image.Image
     photos = find_photos(folder)
     assert len(photos.names) == 100
     for name in photos.names:
-        expected = load_img(folder / name, target_size=(64, 64), interpolation="bilinear")
-        np.testing.assert_array_equal(decode(folder / name, 64, "bilinear"), np.asarray(expected))
+        expected = load_img(folder / name, target_size=(128, 128), interpolation="bilinear")
+        np.testing.assert_array_equal(decode(folder / name, 128, "bilinear"), np.asarray(expected))

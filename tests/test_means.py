@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from vggnorm.errors import MeansError, OutputError
-from vggnorm.means import FilterMeans, Moments, Recipe, load_means, save_means, std_deviation
+from vggnorm.means import FilterMeans, load_means, save_means
+from vggnorm.moments import Moments, std_deviation
+from vggnorm.recipe import Recipe
 
 
 def streamed(values: np.ndarray, chunk: int) -> Moments:
@@ -54,6 +57,82 @@ def test_std_deviation_of_a_single_photo_is_unknown() -> None:
 def test_silent_filters_and_count(some_means: FilterMeans) -> None:
     assert {layer: indices.tolist() for layer, indices in some_means.silent.items()} == {"conv1": [], "conv2": [1]}
     assert some_means.filter_count == 5
+
+
+@pytest.fixture
+def corrected(recipe: Recipe) -> FilterMeans:
+    """Four photos of 1, 2, 3 and 6; the first two give 1.5 and 2.1 in float32, so 0.5 and 0.1 more."""
+    measured = Moments.of({"conv": np.array([[1.0], [2.0], [3.0], [6.0]])})
+    correction = Moments.of({"conv": np.array([[0.5], [0.1]])})
+    return FilterMeans.of(measured, correction, replace(recipe, precision="bfloat16", control=2))
+
+
+def test_a_correction_worked_by_hand(corrected: FilterMeans) -> None:
+    assert corrected.mean["conv"] == pytest.approx(3 + 0.3)
+    assert corrected.image_count == 4
+    # The differences deviate by 0.2 from their mean: variance 2 * 0.04 / 1; as two of four, 0.08 * (1/2 - 1/4) = 0.02.
+    assert corrected.correction_std_error["conv"] == pytest.approx(0.02**0.5)
+    # The photos deviate by 2, 1, 0, 3: variance 14/3, of the mean of four 14/12.
+    assert corrected.std_error["conv"] == pytest.approx((14 / 12 + 0.02) ** 0.5)
+
+
+def test_a_correction_over_all_photos_leaves_nothing_unknown(recipe: Recipe) -> None:
+    values, surplus = np.array([[1.0], [2.0], [6.0]]), np.array([[0.5], [0.1], [0.3]])
+    means = FilterMeans.of(Moments.of({"conv": values}), Moments.of({"conv": surplus}), recipe)
+    assert means.mean["conv"] == pytest.approx((values + surplus).mean())
+    assert means.correction_std_error["conv"] == 0
+
+
+def test_of_no_correction_nothing_is_unknown(some_means: FilterMeans) -> None:
+    assert {layer: values.tolist() for layer, values in some_means.correction_std_error.items()} == {
+        "conv1": [0, 0],
+        "conv2": [0, 0, 0],
+    }
+
+
+def test_the_correction_is_off_as_much_as_it_says(recipe: Recipe) -> None:
+    # Over many random subsets, the corrected mean scatters about that of the exact values by the standard error.
+    random = np.random.default_rng(0)
+    exact = random.gamma(2, size=(50, 1))
+    coarse = exact * 0.99 + random.normal(0, 0.03, size=exact.shape)
+    errors, claims = [], []
+    for _ in range(4000):
+        chosen = random.permutation(50)[:20]
+        surplus = Moments.of({"conv": (exact - coarse)[chosen]})
+        means = FilterMeans.of(Moments.of({"conv": coarse}), surplus, recipe)
+        errors.append(means.mean["conv"][0] - exact.mean())
+        claims.append(means.correction_std_error["conv"][0] ** 2)
+    assert np.mean(errors) == pytest.approx(0, abs=3 * np.std(errors) / 4000**0.5)
+    assert np.var(errors) == pytest.approx(np.mean(claims), rel=0.1)
+
+
+def test_a_correction_does_not_silence_a_filter(recipe: Recipe) -> None:
+    measured = Moments.of({"conv": np.array([[0.1, 0.0, 0.0, -1.0]] * 3)})
+    correction = Moments.of({"conv": np.array([[-0.2, 0.3, 0.0, 0.1]] * 2)})
+    means = FilterMeans.of(measured, correction, recipe)
+    np.testing.assert_allclose(means.mean["conv"], [0.1, 0.3, 0.0, -0.9])
+    assert means.correction is not None
+    assert means.correction.mean["conv"].tolist() == [0.0, 0.3, 0.0, 0.1]
+
+
+def test_a_saved_correction_comes_back_to_the_last_bit(corrected: FilterMeans, tmp_path: Path) -> None:
+    save_means(corrected, tmp_path / "means.npy")
+    loaded = load_means(tmp_path / "means.npy")
+    assert loaded.correction is not None
+    assert loaded.correction.count == 2
+    np.testing.assert_array_equal(loaded.mean["conv"], corrected.mean["conv"])
+    for layer, values in corrected.correction_std_error.items():
+        np.testing.assert_array_equal(loaded.correction_std_error[layer], values)
+
+
+@pytest.mark.parametrize("count", [-1, 5])
+def test_more_control_photos_than_photos_are_refused(count: int, corrected: FilterMeans, tmp_path: Path) -> None:
+    save_means(corrected, tmp_path / "means.npy")
+    record = np.load(tmp_path / "means.npy")
+    record["control_count"] = count
+    np.save(tmp_path / "means.npy", record)
+    with pytest.raises(MeansError, match=f"control_count is {count}"):
+        load_means(tmp_path / "means.npy")
 
 
 def test_saved_means_come_back_to_the_last_bit(some_means: FilterMeans, tmp_path: Path) -> None:
@@ -178,6 +257,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("squared_deviation", np.inf, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", np.nan, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", -1.0, "the squared deviation of conv2 is negative at filter 1"),
+        ("correction", np.nan, "the correction of conv2 is not finite at filter 1"),
+        ("correction_squared_deviation", -1.0, "the correction squared deviation of conv2 is negative at filter 1"),
     ],
 )
 def test_impossible_numbers_are_refused(
@@ -192,7 +273,9 @@ def test_impossible_numbers_are_refused(
 
 
 def record_of(mean: Any, deviation: Any, count: Any, recipe: str, skipped: str = "[]") -> np.ndarray:
+    nothing = np.zeros_like(mean)
     fields = {"mean": mean, "squared_deviation": deviation, "image_count": count, "recipe": recipe, "skipped": skipped}
+    fields |= {"correction": nothing, "correction_squared_deviation": nothing, "control_count": 0}
     parts = {name: np.asarray(value) for name, value in fields.items()}
     record = np.zeros((), dtype=[(name, part.dtype, part.shape) for name, part in parts.items()])
     for name, part in parts.items():
@@ -243,6 +326,8 @@ def test_records_of_other_shapes_are_refused(
         ({"categories": "dog"}, "the recipe's categories is 'dog'"),
         ({"limit": "all"}, "the recipe's limit is 'all'"),
         ({"dense": 0}, "the recipe's dense is 0"),
+        ({"precision": "tf32"}, "the recipe's precision is 'tf32'"),
+        ({"control": 1.5}, "the recipe's control is 1.5"),
         ({"added": 1}, "the recipe must have the keys network, include_top,"),
     ],
 )

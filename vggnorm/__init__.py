@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vggnorm.errors import MeansError, NetworkError, OutputError, PhotoError, VggnormError
-from vggnorm.means import FilterMeans, Recipe, SkippedPhoto, load_means, save_means
+from vggnorm.means import FilterMeans, SkippedPhoto, load_means, save_means
+from vggnorm.recipe import Recipe
 
 if TYPE_CHECKING:
     from vggnorm.measure import compute_means

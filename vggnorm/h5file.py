@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import vggnorm
 from vggnorm.errors import MeansError, NetworkError, OutputError
-from vggnorm.means import FilterMeans, means_from_parts, skipped_to_json
+from vggnorm.means import COUNTS, TEXTS, VECTORS, FilterMeans, means_from_parts, means_to_parts
 from vggnorm.output import check_output, replacing
 
 Weights = Mapping[str, Mapping[str, NDArray[Any]]]  # layer name -> weight name -> array, in Keras's order
@@ -102,16 +102,16 @@ def read_means(path: Path) -> FilterMeans:
         try:
             if "vggnorm" not in file.attrs or "vggnorm_means" not in file:
                 raise MeansError(f"{path}: does not say how it was made; it was not written by vggnorm normalize")
-            description = json.loads(file.attrs["vggnorm"])
+            layers = json.loads(file.attrs["vggnorm"])["layers"]
             group = file["vggnorm_means"]
-            layers = description["layers"]
-            return means_from_parts(
-                mean={layer: _vector(group["mean"][layer]) for layer in layers},
-                squared_deviation={layer: _vector(group["squared_deviation"][layer]) for layer in layers},
-                image_count=description["image_count"],
-                recipe=json.dumps(description["recipe"]),
-                skipped=group["skipped"].asstr()[()],
-            )
+            parts: dict[str, Any] = {}
+            for name in VECTORS:
+                parts[name] = {layer: _vector(group[name][layer]) for layer in layers}
+            for name in COUNTS:
+                parts[name] = int(group[name][()])
+            for name in TEXTS:
+                parts[name] = group[name].asstr()[()]
+            return means_from_parts(parts)
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise MeansError(f"{path}: what it says of its making is damaged: {error}") from error
 
@@ -142,10 +142,12 @@ def _write_means(file: h5py.File, means: FilterMeans) -> None:
         }
     )
     group = file.create_group("vggnorm_means")
-    group["skipped"] = skipped_to_json(means.skipped)
-    for layer in means.mean:
-        group[f"mean/{layer}"] = means.mean[layer]
-        group[f"squared_deviation/{layer}"] = means.squared_deviation[layer]
+    for name, part in means_to_parts(means).items():
+        if name in VECTORS:
+            for layer, values in part.items():
+                group[f"{name}/{layer}"] = values
+        else:
+            group[name] = part
 
 
 def _check_written(path: Path, weights: Weights) -> None:

@@ -27,6 +27,8 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif"
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000  # ten thousand by ten thousand: more is no photo, and takes 300 MB and more a thread
 
+REDUCED = 4  # see _draft
+
 TURNS = {  # EXIF orientation -> what makes the photo upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -163,12 +165,12 @@ def decode_photo(path: Path, geometry: Geometry) -> Pixels:
         PhotoError: the file is unreadable, damaged, truncated, too large or no photo. The text is the reason alone,
             without the path.
     """
-    image = _load(path)
+    image = _load(path, geometry)
     return np.asarray(_resize(image, geometry))
 
 
-def _load(path: Path) -> Image.Image:
-    """Read a photo at its full size, upright and in RGB."""
+def _load(path: Path, geometry: Geometry) -> Image.Image:
+    """Read a photo, upright and in RGB, as large as it is or as the geometry has use for."""
     try:
         status = path.stat()
     except OSError as error:
@@ -180,6 +182,7 @@ def _load(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_pixels(image)
+            _draft(image, geometry)
             image.load()
             return _to_rgb(_turn_upright(image))
     except PhotoError:
@@ -197,6 +200,20 @@ def _load(path: Path) -> Image.Image:
 def _check_pixels(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise PhotoError(f"is too large: {image.width} x {image.height} pixels, of at most {MAX_PIXELS:,}")
+
+
+def _draft(image: Image.Image, geometry: Geometry) -> None:
+    """Have a JPEG that is far too large decoded at a half, a quarter or an eighth of its size, which is quicker.
+
+    It stays at least `REDUCED` times as large as what is made of it. So the means change by less than 0.1 % in the
+    median filter and 2 % in 99 of 100, measured on 100 COCO photos made 48 x 48; with twice as large, 0.4 % and 3 %.
+    """
+    if geometry.interpolation == "nearest":  # takes single pixels, which must be the photo's own
+        return
+    share = CROP_SHARE if geometry.fit == "crop" else 1.0
+    reduction = int(share * min(image.size) / max(geometry.height, geometry.width) / REDUCED)
+    if reduction > 1:
+        image.draft(None, (image.width // reduction, image.height // reduction))
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -219,7 +236,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         visible = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), visible).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resize(image: Image.Image, geometry: Geometry) -> Image.Image:
@@ -242,7 +259,13 @@ class PhotoReader:
     """
 
     def __init__(
-        self, photos: PhotoList, geometry: Geometry, *, limit: int | None = None, strict: bool = False
+        self,
+        photos: PhotoList,
+        geometry: Geometry,
+        *,
+        limit: int | None = None,
+        strict: bool = False,
+        threads: int | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -251,10 +274,13 @@ class PhotoReader:
             geometry: what to make of each photo.
             limit: stop after so many usable photos.
             strict: whether a photo that cannot be used is an error.
+            threads: how many photos to decode at a time; by default one for each core.
 
         Raises:
-            ValueError: `limit` is below 1.
+            ValueError: `limit` or `threads` is below 1.
         """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}; it must be at least 1")
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit}; it must be at least 1")
         self.used: list[str] = []
@@ -264,6 +290,7 @@ class PhotoReader:
         self._geometry = geometry
         self._wanted = len(photos.names) if limit is None else limit
         self._strict = strict
+        self._threads = threads or os.cpu_count()
 
     @property
     def done(self) -> int:
@@ -311,7 +338,7 @@ class PhotoReader:
         """Give every photo with its pixels to come; at most `ahead` of them are decoded or waiting at a time."""
         names = iter(self._photos.names)
         waiting: deque[tuple[str, Future[Pixels]]] = deque()
-        pool = ThreadPoolExecutor(thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         try:
             while True:
                 for name in islice(names, ahead - len(waiting)):

@@ -2,77 +2,19 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError
-from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.moments import Float64, Moments, PerLayer, std_deviation
 from vggnorm.output import check_output, replacing
-
-Float64 = NDArray[np.float64]
-PerLayer = Mapping[str, Float64]  # layer name -> (filters,), in network order
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides the numbers, apart from the photos' content."""
-
-    network: str  # vgg16, vgg19, or a model's own name
-    include_top: bool  # whether vgg16 or vgg19 has its dense layers
-    weights: str  # where the weights came from, for people: imagenet, or a file's name
-    weights_sha256: str  # see vggnorm.network.weights_sha256
-    pooling: str  # max, avg, max+avg, none
-    dense: bool  # whether hidden dense layers are normalized, too
-    preprocessing: Preprocessing  # caffe, torch, tf, none: see vggnorm.geometry
-    size: int | tuple[int, int]  # this and the next two: see vggnorm.geometry
-    fit: Fit
-    interpolation: Interpolation
-    precision: str  # float32
-    photos: str  # the folder, for people
-    annotations: str  # the file that listed the photos, for people; empty if none
-    categories: tuple[str, ...]  # that the photos had to show; empty if any
-    limit: int | None  # how many photos were wanted at most
-    seed: int  # of the order in which photos were taken
-    taken_sha256: str  # of the names of the photos taken: see vggnorm.images.names_sha256
-    photos_sha256: str  # of the photos used: see vggnorm.images.PhotoReader.sha256
-    version: str  # of vggnorm
-
-    @property
-    def geometry(self) -> Geometry:
-        """What the photos were made into."""
-        return Geometry(self.size, self.fit, self.interpolation)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the recipe as values that JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read the JSON text of what `to_dict` gave.
-
-        Raises:
-            ValueError: the text is no JSON object of exactly the recipe's keys and types.
-        """
-        values = json.loads(text)
-        names = [field.name for field in fields(cls)]
-        if not isinstance(values, dict) or sorted(values) != sorted(names):
-            raise ValueError(f"the recipe must have the keys {', '.join(names)}")
-        for name, value in values.items():
-            if not _CHECKS.get(name, _is_text)(value):
-                raise ValueError(f"the recipe's {name} is {value!r}")
-        for name in "size", "categories":
-            if isinstance(values[name], list):  # JSON has no tuples
-                values[name] = tuple(values[name])
-        if values["preprocessing"] not in get_args(Preprocessing):
-            raise ValueError(f"the recipe's preprocessing is {values['preprocessing']!r}")
-        Geometry(values["size"], values["fit"], values["interpolation"])  # raises for one that does not exist
-        return cls(**values)
+from vggnorm.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -83,61 +25,18 @@ class SkippedPhoto:
     reason: str
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Count, mean and sum of squared deviations over photos, in float64; sums of them are exact merges."""
-
-    count: int
-    mean: PerLayer
-    squared_deviation: PerLayer
-
-    @classmethod
-    def of(cls, per_photo: Mapping[str, NDArray[np.floating]]) -> Self:
-        """Take the moments of one batch.
-
-        Args:
-            per_photo: layer name -> `(photos, filters)`, each photo's mean activation over positions.
-        """
-        batch = {layer: values.astype(np.float64) for layer, values in per_photo.items()}
-        mean = {layer: values.mean(axis=0) for layer, values in batch.items()}
-        squared_deviation = {layer: ((values - mean[layer]) ** 2).sum(axis=0) for layer, values in batch.items()}
-        return cls(len(next(iter(batch.values()))), mean, squared_deviation)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        """Merge two disjoint sets of photos.
-
-        The formula, stable however many photos there are, is that of Chan, Golub and LeVeque, "Updating Formulae and
-        a Pairwise Algorithm for Computing Sample Variances", 1979.
-        """
-        count = self.count + other.count
-        mean, squared_deviation = {}, {}
-        for layer in self.mean:
-            delta = other.mean[layer] - self.mean[layer]
-            mean[layer] = self.mean[layer] + delta * (other.count / count)
-            squared_deviation[layer] = (
-                self.squared_deviation[layer]
-                + other.squared_deviation[layer]
-                + delta**2 * (self.count * other.count / count)
-            )
-        return Moments(count, mean, squared_deviation)
-
-
-def std_deviation(squared_deviation: PerLayer, count: int) -> PerLayer:
-    """Give each filter's standard deviation over photos, with the unbiased variance; nan with a single photo."""
-    divisor = count - 1 if count > 1 else np.nan
-    return {layer: np.sqrt(values / divisor) for layer, values in squared_deviation.items()}
-
-
 @dataclass(frozen=True, eq=False)
 class FilterMeans:
     """The mean activation of every filter over photos and positions, with its spread over photos.
 
     Attributes:
         mean: layer name -> `(filters,)` float64, in network order; the mean over photos of the mean over positions.
-        squared_deviation: the same shapes; the sum over photos of the squared deviation from `mean`.
+        squared_deviation: the same shapes; the sum over photos of the squared deviation from the photos' mean.
         image_count: how many photos were measured, each counted once.
         recipe: how they were measured.
         skipped: the photos that were found and could not be used.
+        correction: where photos were run in another precision than float32: what float32 gives more, over the photos
+            that were run in both. Its mean is part of `mean`.
     """
 
     mean: PerLayer
@@ -145,15 +44,63 @@ class FilterMeans:
     image_count: int
     recipe: Recipe
     skipped: tuple[SkippedPhoto, ...] = ()
+    correction: Moments | None = None
+
+    @classmethod
+    def of(
+        cls, measured: Moments, correction: Moments, recipe: Recipe, skipped: Sequence[SkippedPhoto] = ()
+    ) -> "FilterMeans":
+        """Add float32's correction to what was measured in another precision.
+
+        It is a control variate: the correction is known from few photos, since it differs little from photo to photo.
+        That is the two-level case of Giles, "Multilevel Monte Carlo Path Simulation", Operations Research 56(3), 2008.
+
+        Args:
+            measured: over all photos.
+            correction: of float32's surplus, over the photos run in both precisions; of none, if all ran in float32.
+            recipe: how they were measured.
+            skipped: the photos that could not be used.
+        """
+        if not correction.count:
+            return cls(measured.mean, measured.squared_deviation, measured.count, recipe, tuple(skipped))
+        # A correction that would leave nothing of a filter that fires is not made.
+        added = {
+            layer: np.where((mean > 0) & (mean + correction.mean[layer] <= 0), 0.0, correction.mean[layer])
+            for layer, mean in measured.mean.items()
+        }
+        return cls(
+            mean={layer: mean + added[layer] for layer, mean in measured.mean.items()},
+            squared_deviation=measured.squared_deviation,
+            image_count=measured.count,
+            recipe=recipe,
+            skipped=tuple(skipped),
+            correction=replace(correction, mean=added),
+        )
 
     @property
     def std_error(self) -> PerLayer:
         """The standard error of each mean: layer name -> `(filters,)`; nan with a single photo.
 
-        `s / sqrt(n)`, with `s` the standard deviation over the `n` photos.
+        `sqrt(s^2 / N + e^2)`, with `s` the standard deviation over the `N` photos, and `e` what `correction_std_error`
+        gives. (Exact if `s` is that of float32; other precisions' differs by less than a percent.)
         """
         spread = std_deviation(self.squared_deviation, self.image_count)
-        return {layer: values / np.sqrt(self.image_count) for layer, values in spread.items()}
+        correction, root = self.correction_std_error, np.sqrt(self.image_count)
+        return {layer: np.hypot(values / root, correction[layer]) for layer, values in spread.items()}
+
+    @property
+    def correction_std_error(self) -> PerLayer:
+        """How far each mean may be from float32's over the same photos: layer name -> `(filters,)`.
+
+        `e = d sqrt(1/n - 1/N)`, with `d` the standard deviation of float32's surplus over the `n` of `N` photos that
+        were run in both precisions: the standard error of a mean over a sample from a finite population. 0 where all
+        photos were run in float32; nan where a single one was.
+        """
+        if self.correction is None or self.correction.count == self.image_count:
+            return {layer: np.zeros_like(values) for layer, values in self.mean.items()}
+        spread = std_deviation(self.correction.squared_deviation, self.correction.count)
+        share = 1 / self.correction.count - 1 / self.image_count
+        return {layer: values * np.sqrt(share) for layer, values in spread.items()}
 
     @property
     def silent(self) -> Mapping[str, NDArray[np.intp]]:
@@ -188,6 +135,12 @@ class FilterMeans:
                 )
 
 
+# What a file holds, by name. Vectors: layer name -> (filters,) float64. Counts: int. Texts: JSON.
+VECTORS = ("mean", "squared_deviation", "correction", "correction_squared_deviation")
+COUNTS = ("image_count", "control_count")
+TEXTS = ("recipe", "skipped")
+
+
 def save_means(means: FilterMeans, path: str | Path, *, force: bool = False) -> None:
     """Write the means as one structured record that `np.load(path)` reads without pickle.
 
@@ -195,23 +148,12 @@ def save_means(means: FilterMeans, path: str | Path, *, force: bool = False) -> 
         OutputError: the file exists and `force` is false, or it cannot be written.
     """
     path = check_output(path, force=force)
+    parts = means_to_parts(means)
     layers = np.dtype([(layer, np.float64, values.shape) for layer, values in means.mean.items()])
-    recipe = json.dumps(means.recipe.to_dict())
-    skipped = skipped_to_json(means.skipped)
-    record = np.zeros(
-        (),
-        dtype=[
-            ("mean", layers),
-            ("squared_deviation", layers),
-            ("image_count", np.int64),
-            ("recipe", f"U{len(recipe)}"),
-            ("skipped", f"U{len(skipped)}"),
-        ],
-    )
-    record["image_count"], record["recipe"], record["skipped"] = means.image_count, recipe, skipped
-    for layer in means.mean:
-        record["mean"][layer] = means.mean[layer]
-        record["squared_deviation"][layer] = means.squared_deviation[layer]
+    types = {name: layers if name in VECTORS else np.asarray(part).dtype for name, part in parts.items()}
+    record = np.zeros((), dtype=list(types.items()))
+    for name, part in parts.items():
+        record[name] = tuple(part.values()) if name in VECTORS else part
     content = io.BytesIO()  # numpy's own writing to a file hides why the system would not write
     np.save(content, record)
     with replacing(path) as temporary:
@@ -226,73 +168,75 @@ def load_means(path: str | Path) -> FilterMeans:
         MeansError: the file cannot be read, or does not hold usable means; the text says which.
     """
     record = _load_record(Path(path))
+    parts: dict[str, Any] = {}
     try:
-        return means_from_parts(
-            mean={layer: record["mean"][layer] for layer in record.dtype["mean"].names or ()},
-            squared_deviation={
-                layer: record["squared_deviation"][layer] for layer in record.dtype["squared_deviation"].names or ()
-            },
-            image_count=record["image_count"].item(),
-            recipe=str(record["recipe"]),
-            skipped=str(record["skipped"]),
-        )
+        for name in VECTORS:
+            parts[name] = {layer: record[name][layer] for layer in record.dtype[name].names or ()}
+        for name in COUNTS:
+            parts[name] = record[name].item()
+        for name in TEXTS:
+            parts[name] = str(record[name])
+        return means_from_parts(parts)
     except ValueError as error:
         raise MeansError(f"{path}: not usable as means: {error}; measure again with compute-means") from error
 
 
-def means_from_parts(
-    *,
-    mean: Mapping[str, Any],
-    squared_deviation: Mapping[str, Any],
-    image_count: object,
-    recipe: str,
-    skipped: str,
-) -> FilterMeans:
-    """Check what a file holds and make it `FilterMeans`.
+def means_to_parts(means: FilterMeans) -> dict[str, Any]:
+    """Give what a file must hold, under the names of `VECTORS`, `COUNTS` and `TEXTS`."""
+    correction = means.correction or Moments.of_none({layer: len(values) for layer, values in means.mean.items()})
+    return {
+        "mean": means.mean,
+        "squared_deviation": means.squared_deviation,
+        "image_count": means.image_count,
+        "correction": correction.mean,
+        "correction_squared_deviation": correction.squared_deviation,
+        "control_count": correction.count,
+        "recipe": json.dumps(means.recipe.to_dict()),
+        "skipped": json.dumps([asdict(photo) for photo in means.skipped]),
+    }
 
-    Args:
-        mean: layer name -> array.
-        squared_deviation: the same layers and shapes.
-        image_count: 1 or more.
-        recipe: JSON text, see `Recipe`.
-        skipped: JSON text, a list of objects with the keys of `SkippedPhoto`.
+
+def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
+    """Check what a file holds, as `means_to_parts` gives it, and make it `FilterMeans`.
 
     Raises:
         ValueError: something is missing, of another shape, not finite or negative.
     """
+    image_count, control_count = (parts[name] for name in COUNTS)
     if not isinstance(image_count, int) or image_count < 1:
         raise ValueError(f"image_count is {image_count!r}")
-    if not mean or list(mean) != list(squared_deviation):
-        raise ValueError("mean and squared_deviation do not have the same layers")
-    for layer in mean:
-        _check_vector(f"the mean of {layer}", mean[layer])
-        _check_vector(f"the squared deviation of {layer}", squared_deviation[layer])
-        require_not_negative(f"the squared deviation of {layer}", squared_deviation[layer])
-        if mean[layer].shape != squared_deviation[layer].shape:
-            raise ValueError(f"mean and squared deviation of {layer} differ in shape")
+    if not isinstance(control_count, int) or not 0 <= control_count <= image_count:
+        raise ValueError(f"control_count is {control_count!r}")
+    mean = parts["mean"]
+    for name in VECTORS:
+        if not mean or list(parts[name]) != list(mean):
+            raise ValueError(f"mean and {name} do not have the same layers")
+        for layer, values in parts[name].items():
+            _check_vector(f"the {name.replace('_', ' ')} of {layer}", values)
+            if values.shape != mean[layer].shape:
+                raise ValueError(f"mean and {name.replace('_', ' ')} of {layer} differ in shape")
+            if name.endswith("squared_deviation"):
+                require_not_negative(f"the {name.replace('_', ' ')} of {layer}", values)
+    vectors = {name: {layer: np.array(values) for layer, values in parts[name].items()} for name in VECTORS}
+    correction = Moments(control_count, vectors["correction"], vectors["correction_squared_deviation"])
     return FilterMeans(
-        mean={layer: np.array(values) for layer, values in mean.items()},
-        squared_deviation={layer: np.array(values) for layer, values in squared_deviation.items()},
+        mean=vectors["mean"],
+        squared_deviation=vectors["squared_deviation"],
         image_count=image_count,
-        recipe=Recipe.from_json(recipe),
-        skipped=_skipped_from_json(skipped),
+        recipe=Recipe.from_json(parts["recipe"]),
+        skipped=_skipped_from_json(parts["skipped"]),
+        correction=correction if control_count else None,
     )
 
 
-def skipped_to_json(skipped: Sequence[SkippedPhoto]) -> str:
-    """Write the photos left out as JSON text, which `means_from_parts` reads."""
-    return json.dumps([asdict(photo) for photo in skipped])
-
-
 def _load_record(path: Path) -> NDArray[np.void]:
-    wanted = "mean", "squared_deviation", "image_count", "recipe", "skipped"
     _require_npy(path)
     try:
         # Mapped, a header that promises more than the file holds is refused before memory is allocated for it.
         record = npy_format.open_memmap(path, mode="r")
     except Exception as error:  # what a damaged header makes numpy raise cannot be foreseen
         raise MeansError(f"{path}: is damaged, or holds pickled objects, which are never loaded: {error}") from error
-    if record.shape != () or record.dtype.names != wanted:
+    if record.shape != () or sorted(record.dtype.names or ()) != sorted(VECTORS + COUNTS + TEXTS):
         raise MeansError(f"{path}: holds no means; give a file that compute-means wrote")
     return record
 
@@ -329,28 +273,6 @@ def _skipped_from_json(text: str) -> tuple[SkippedPhoto, ...]:
         return tuple(SkippedPhoto(str(entry["photo"]), str(entry["reason"])) for entry in json.loads(text))
     except (KeyError, TypeError) as error:
         raise ValueError("the list of skipped photos is damaged") from error
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int  # and not bool
-
-
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "include_top": _is_flag,
-    "dense": _is_flag,
-    "seed": _is_whole,
-    "limit": lambda value: value is None or _is_whole(value),
-    "size": lambda value: all(map(_is_whole, value if isinstance(value, list) and len(value) == 2 else [value])),
-    "categories": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-}
 
 
 def _count_filters(count: int | None) -> str:

@@ -21,6 +21,7 @@ from vggnorm.h5file import check_h5_output, read_shapes, write_h5
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
+from vggnorm.recipe import Precision
 from vggnorm.rescale import scale_from_mean
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
@@ -298,14 +299,16 @@ def _outputs(graph: Graph) -> dict[str, Any]:
 
 
 def _position_mean(activation: Any, site: Site) -> Any:
-    """Take the mean over positions, `(photos, ..., filters)` -> `(photos, filters)`, one axis after the other.
+    """Take the mean over positions, `(photos, ..., filters)` -> `(photos, filters)` float32, one axis after the other.
 
     In float32 that is ten times as exact as one mean over all axes, since the sums stay short. The first and largest
-    reduction is a pooling over whole columns, which costs next to nothing beside the convolutions; a mean does not.
+    reduction is a pooling over whole rows, which costs little beside the convolutions; a mean does not. In bfloat16,
+    whose pooling sums in float32 and rounds each row's mean, these roundings cancel out over the rows.
     """
-    height = activation.shape[1]
-    if len(activation.shape) == 4 and site.axis == 3 and height is not None:
-        activation = ops.average_pool(activation, (height, 1))  # (n, h, w, filters) -> (n, 1, w, filters)
+    width = activation.shape[2] if len(activation.shape) == 4 else None
+    if site.axis == 3 and width is not None:
+        activation = ops.average_pool(activation, (1, width))  # (n, h, w, filters) -> (n, h, 1, filters)
+    activation = ops.cast(activation, "float32")
     for axis in reversed(range(1, len(site.activation.shape))):
         if axis != site.axis:
             activation = ops.mean(activation, axis=axis)
@@ -339,7 +342,7 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     graph = read_graph(model, dense=means.recipe.dense)
     require_measured_on(graph, means)
     rescaled = graph.rescale({name: scale_from_mean(mean) for name, mean in means.mean.items()})
-    normalized = _copy(model)
+    normalized = copy_network(model)
     for layer in model.layers:
         if layer.name in rescaled.weights:
             changed = rescaled.weights[layer.name]()
@@ -350,14 +353,24 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     return normalized
 
 
-def _copy(model: keras.Model) -> keras.Model:
-    """Make a copy with layers and weights of its own, all under the same names."""
+def copy_network(model: keras.Model, precision: Precision | None = None) -> keras.Model:
+    """Make a copy with layers and weights of its own, all under the same names.
+
+    Args:
+        model: what to copy.
+        precision: what the copy computes in, and keeps its weights in; by default what the model does.
+    """
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        return type(layer).from_config(config if precision is None else {**config, "dtype": precision})
+
     photos = model.inputs[0]
     name = photos._keras_history.operation.name
     copied: Any = keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name)
     if hasattr(model, "_inputs_struct"):  # a list or dict of one, as in files of Keras 2
         copied = keras.tree.pack_sequence_as(model._inputs_struct, [copied])
-    copy = keras.models.clone_model(model, copied)
+    copy = keras.models.clone_model(model, copied, clone_function=clone)
     copy.set_weights(model.get_weights())
     for layer in copy.layers:
         if hasattr(layer, "finalize_state"):  # Normalization works with what it derives from its weights

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggnorm.means import FilterMeans, Recipe
+from vggnorm.means import FilterMeans
+from vggnorm.recipe import Recipe
 
 SKIPPED_SHOWN = 5
 
@@ -30,6 +31,7 @@ def summarize(means: FilterMeans) -> dict[str, Any]:
     return {
         "recipe": means.recipe.to_dict(),
         "image_count": means.image_count,
+        "control_count": means.correction.count if means.correction else 0,
         "skipped": [{"photo": photo.photo, "reason": photo.reason} for photo in means.skipped],
         "all_layers": {
             **_figures(every_mean),
@@ -47,9 +49,10 @@ def format_summary(means: FilterMeans) -> str:
     recipe = means.recipe
     lines = [
         f"network   {recipe.network}{' with its top' if recipe.include_top else ''}, {recipe.pooling} pooling, "
-        f"{recipe.preprocessing} preprocessing, {recipe.precision}",
+        f"{recipe.preprocessing} preprocessing",
         f"weights   {recipe.weights}, SHA-256 {recipe.weights_sha256[:16]}…",
         f"photos    {means.image_count} used, {len(means.skipped)} skipped, from {_selection(recipe)}",
+        f"precision {_precision(means)}",
         f"geometry  {recipe.geometry.height} x {recipe.geometry.width}, {recipe.fit}, {recipe.interpolation}",
         *(f"skipped   {photo.photo}: {photo.reason}" for photo in means.skipped[:SKIPPED_SHOWN]),
     ]
@@ -92,6 +95,20 @@ def _median_relative(std_error: NDArray[np.float64], mean: NDArray[np.float64]) 
 
 def _number(value: np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None  # JSON has no nan
+
+
+def _precision(means: FilterMeans) -> str:
+    if means.correction is None:
+        return means.recipe.precision
+    fires = {layer: mean > 0 for layer, mean in means.mean.items()}
+    relative, unknown = (
+        np.concatenate([(np.abs(values[layer]) / means.mean[layer])[at] for layer, at in fires.items() if at.any()])
+        for values in (means.correction.mean, means.correction_std_error)
+    )
+    return (
+        f"{means.recipe.precision}, corrected by {means.correction.count} photos in float32 (median filter by "
+        f"{np.median(relative):.2%}, standard error {np.median(unknown):.3%})"
+    )
 
 
 def _selection(recipe: Recipe) -> str:

@@ -13,8 +13,9 @@ from vggnorm.errors import NetworkError
 from vggnorm.geometry import Geometry, Preprocessing
 from vggnorm.graph import read_graph
 from vggnorm.images import PhotoList, PhotoReader, find_photos, names_sha256
-from vggnorm.means import FilterMeans, Moments, PerLayer, std_deviation
+from vggnorm.means import FilterMeans
 from vggnorm.measure import Progress, compute_means, no_photo_usable
+from vggnorm.moments import Moments, PerLayer, std_deviation
 from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
 from vggnorm.rescale import scale_from_mean
 
@@ -41,7 +42,7 @@ class MeansCheck:
         worst: the largest `|mean - 1|` over all filters, silent ones left out.
         worst_filter: where it is.
         median: the median of `|mean - 1|`.
-        beyond: how many filters are further from 1 than float32's rounding lets them be; of meaning on `all` photos.
+        beyond: how many filters are further from 1 than rounding lets them be; of meaning on `all` photos.
         worst_std_errors: the largest `|mean - 1|` in standard errors of the difference between the photos used here
             and those measured; None on `all`, and where a single photo does not tell.
         layer_std_errors: layer name -> its median; empty where `worst_std_errors` is None.
@@ -73,7 +74,7 @@ class MeansCheck:
         }[self.photos]
         text = f"worst |mean - 1| {self.worst:.1e} ({self.worst_filter}), median {self.median:.1e}, on {where}"
         if self.photos == "all":
-            return f"{text}; {self.beyond} filters further off than float32 explains"
+            return f"{text}; {self.beyond} filters further off than rounding explains"
         if self.worst_std_errors is None:
             return f"{text}; of how many standard errors, a single photo does not tell"
         layer = max(self.layer_std_errors, key=lambda name: self.layer_std_errors[name])
@@ -247,6 +248,9 @@ def verify(
     if moments is None or activations is None:
         raise no_photo_usable(photos, reader)
     slack = {layer: ROUNDING * activations.largest[layer] / scales[layer] for layer in scales}
+    if means is not None:  # measured in another precision, they may be off by what is not known of the correction
+        unknown = means.correction_std_error
+        slack = {layer: np.maximum(slack[layer], FILTER_LIMIT * unknown[layer] / scales[layer]) for layer in scales}
     return VerifyReport(
         photos=moments.count,
         skipped=len(reader.skipped),
@@ -285,7 +289,7 @@ def _check_means(moments: Moments, means: FilterMeans | None, photos: Photos, sl
         moments: its moments over the photos used here.
         means: what was measured.
         photos: how the photos relate to those measured.
-        slack: layer name -> `(filters,)`, what float32's rounding may do to each mean.
+        slack: layer name -> `(filters,)`, what rounding may do to each mean.
     """
     fires = {layer: (mean if means is None else means.mean[layer]) > 0 for layer, mean in moments.mean.items()}
     off = {layer: np.where(fires[layer], np.abs(mean - 1), 0.0) for layer, mean in moments.mean.items()}
@@ -327,7 +331,14 @@ def _std_error_of_difference(moments: Moments, means: FilterMeans | None, photos
             for layer, values in std_deviation(means.squared_deviation, means.image_count).items()
         }
         share = 1 / moments.count + (-1 if photos == "part" else 1) / means.image_count
-    return {layer: np.maximum(values * np.sqrt(share), FLOAT32_ROUNDING) for layer, values in spread.items()}
+    std_error = {layer: values * np.sqrt(share) for layer, values in spread.items()}
+    if means is not None:
+        correction = means.correction_std_error
+        std_error = {
+            layer: np.hypot(values, correction[layer] / scale_from_mean(means.mean[layer]))
+            for layer, values in std_error.items()
+        }
+    return {layer: np.maximum(values, FLOAT32_ROUNDING) for layer, values in std_error.items()}
 
 
 def _without_nan(value: Any) -> Any:

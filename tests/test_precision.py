@@ -1,0 +1,236 @@
+"""Means in bfloat16 with float32's correction against the naive loop; which precision auto takes; TF32 is off."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import filter_means
+from test_network import reference_layers
+
+from vggnorm import measure
+from vggnorm.geometry import Geometry
+from vggnorm.images import decode_photo, find_photos
+from vggnorm.means import FilterMeans
+from vggnorm.measure import compute_means
+from vggnorm.network import normalize
+from vggnorm.precision import exact_float32, photos_per_second
+from vggnorm.verification import verify
+
+MakeChain = Callable[..., Any]
+FindRates = Callable[[float, float], None]
+SIZE = 40
+
+
+@pytest.fixture(scope="module")
+def model(make_chain: MakeChain) -> Any:
+    chain = make_chain((8, 6, 7, 5))
+    for layer in chain.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, bias + 2])
+    return chain
+
+
+@pytest.fixture(scope="module")
+def truth(model: Any, photo_folder: Path) -> dict[str, np.ndarray]:
+    """Each photo's means in the order in which they are taken, by the naive loop: layer name -> (photos, filters)."""
+    names = find_photos(photo_folder).shuffled(0).names
+    photos = [decode_photo(photo_folder / name, Geometry(SIZE)) for name in names]
+    singles = [filter_means([photo], reference_layers(model)) for photo in photos]
+    return {layer: np.array([single[layer] for single in singles]) for layer in singles[0]}
+
+
+def every(per_layer: Any) -> np.ndarray:
+    return np.concatenate(list(per_layer.values()), axis=-1)
+
+
+def uncorrected(means: FilterMeans) -> np.ndarray:
+    assert means.correction is not None
+    return every(means.mean) - every(means.correction.mean)
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 32])
+def test_with_all_photos_in_both_bfloat16_gives_what_float32_gives(
+    batch_size: int, model: Any, truth: dict[str, np.ndarray], photo_folder: Path
+) -> None:
+    means = compute_means(model, photo_folder, size=SIZE, precision="bfloat16", batch_size=batch_size)
+    exact = every(truth).mean(axis=0)
+    np.testing.assert_allclose(every(means.mean), exact, rtol=1e-5)
+    coarse = np.abs(uncorrected(means) / exact - 1)
+    assert 1e-4 < np.median(coarse) < 1e-2  # bfloat16 keeps 8 bits
+    assert means.correction is not None
+    assert means.correction.count == 9
+    assert not every(means.correction_std_error).any()
+
+
+def test_the_first_photos_correct_all(model: Any, truth: dict[str, np.ndarray], photo_folder: Path) -> None:
+    means = compute_means(model, photo_folder, size=SIZE, precision="bfloat16", control=5, batch_size=3)
+    assert means.correction is not None
+    assert (means.correction.count, means.image_count) == (5, 9)
+    assert (means.recipe.precision, means.recipe.control) == ("bfloat16", 5)
+    # What the network gives in bfloat16 for the first five alone, from a run in which they are all photos.
+    first = uncorrected(compute_means(model, photo_folder, size=SIZE, precision="bfloat16", limit=5))
+    surplus = every(truth)[:5].mean(axis=0) - first
+    np.testing.assert_allclose(every(means.correction.mean), surplus, atol=1e-5 * every(truth).mean())
+    errors = every(means.mean) - every(truth).mean(axis=0)
+    assert np.abs(errors).mean() < 0.3 * np.abs(uncorrected(means) - every(truth).mean(axis=0)).mean()
+    assert (np.abs(errors) < 6 * every(means.correction_std_error)).all()
+    assert means.mean.keys() == truth.keys()
+
+
+def test_float32_needs_no_correction(model: Any, photo_folder: Path) -> None:
+    means = compute_means(model, photo_folder, size=SIZE)
+    assert means.correction is None
+    assert (means.recipe.precision, means.recipe.control) == ("float32", 0)
+
+
+def test_the_network_given_stays_as_it_is(model: Any, photo_folder: Path) -> None:
+    before = [array.copy() for array in model.get_weights()]
+    compute_means(model, photo_folder, size=SIZE, precision="bfloat16")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    for array, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"precision": "float16"}, "precision is 'float16'"),
+        ({"control": 1}, "control is 1"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], text: str, model: Any, photo_folder: Path) -> None:
+    with pytest.raises(ValueError, match=text):
+        compute_means(model, photo_folder, size=SIZE, **options)
+
+
+# auto
+
+
+@pytest.fixture
+def find_rates(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Set what the two precisions are found to run, in photos a second."""
+
+    def find(bfloat16: float, float32: float) -> None:
+        told = iter((bfloat16, float32))
+        monkeypatch.setattr(measure, "photos_per_second", lambda *_: next(told))
+
+    return find
+
+
+def run_auto(model: Any, folder: Path, **options: Any) -> tuple[FilterMeans, str]:
+    said: list[str] = []
+    means = compute_means(model, folder, size=SIZE, precision="auto", say=said.append, **options)
+    (line,) = said
+    return means, line
+
+
+def test_auto_takes_bfloat16_where_it_is_faster(
+    model: Any, find_rates: FindRates, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_rates(80, 10)
+    monkeypatch.setattr(measure, "ACCURACY", 1.0)
+    means, said = run_auto(model, photo_folder, control=3)  # 9/80 + 3/10 against 9/10 seconds
+    assert means.recipe.precision == "bfloat16"
+    assert means.correction is not None
+    assert means.correction.count == 3
+    assert re.match(r"precision bfloat16: .* 80\.0 photos/s in bfloat16 here and 10\.0 in float32, in which 33%", said)
+
+
+@pytest.mark.parametrize(("control", "rates"), [(9, (80, 10)), (64, (80, 10)), (3, (9, 10)), (8, (80, 10))])
+def test_auto_takes_float32_where_it_is_not(
+    control: int, rates: tuple[float, float], model: Any, find_rates: FindRates, photo_folder: Path
+) -> None:
+    find_rates(*rates)
+    means, said = run_auto(model, photo_folder, control=control)
+    assert means.recipe.precision == "float32"
+    assert means.correction is None
+    assert said.startswith("precision float32: ")
+
+
+def test_auto_goes_on_in_both_until_the_correction_is_known_well(
+    model: Any, find_rates: FindRates, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def relative_std_error(means: FilterMeans) -> float:
+        assert means.correction is not None
+        count, fires = means.correction.count, uncorrected(means) > 0
+        spread = np.sqrt(every(means.correction.squared_deviation) / (count - 1) / count)
+        return float(np.median(spread[fires] / uncorrected(means)[fires]))
+
+    after = {
+        count: relative_std_error(
+            compute_means(model, photo_folder, size=SIZE, precision="bfloat16", limit=count, batch_size=2)
+        )
+        for count in (2, 4, 6, 8)
+    }
+    for wanted in (4, 8):
+        find_rates(80, 10)
+        monkeypatch.setattr(measure, "ACCURACY", after[wanted] * 1.001)
+        means, _ = run_auto(model, photo_folder, control=2, batch_size=2)
+        assert means.correction is not None
+        assert means.correction.count == min(count for count in after if after[count] <= after[wanted])
+
+
+def test_bfloat16_alone_does_not_go_on(model: Any, photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "ACCURACY", 0.0)
+    means = compute_means(model, photo_folder, size=SIZE, precision="bfloat16", control=2, batch_size=2)
+    assert means.correction is not None
+    assert means.correction.count == 2
+
+
+def test_the_rate_is_photos_by_seconds() -> None:
+    import time
+
+    class Slow:
+        calls = 0
+
+        def predict_on_batch(self, batch: np.ndarray) -> None:
+            assert batch.shape[1:] == (5, 7, 3)
+            assert batch.dtype == np.uint8
+            self.calls += 1
+            time.sleep(0.05 * len(batch) if self.calls == 2 else 0.5)  # the first call builds the model
+
+    assert photos_per_second(Slow(), 5, 7) == pytest.approx(20, rel=0.2)  # type: ignore[arg-type]
+
+
+# TF32
+
+
+def test_float32_is_float32_while_measuring(model: Any, photo_folder: Path) -> None:
+    config = tf.config.experimental
+    seen = []
+    assert config.tensor_float_32_execution_enabled()
+    compute_means(
+        model, photo_folder, size=SIZE, progress=lambda *_: seen.append(config.tensor_float_32_execution_enabled())
+    )
+    assert seen == [False]
+    assert config.tensor_float_32_execution_enabled()
+
+
+def test_what_was_set_comes_back_after_an_error() -> None:
+    config = tf.config.experimental
+    with pytest.raises(ZeroDivisionError), exact_float32():
+        raise ZeroDivisionError
+    assert config.tensor_float_32_execution_enabled()
+
+
+# verify
+
+
+def test_a_network_normalized_with_corrected_means_passes(model: Any, photo_folder: Path) -> None:
+    means = compute_means(model, photo_folder, size=SIZE, precision="bfloat16", control=4)
+    assert not any(len(indices) for indices in means.silent.values())
+    normalized = normalize(model, means)
+    report = verify(model, normalized, photo_folder, means)
+    assert report.means.photos == "all"
+    assert report.passed
+    assert report.means.worst > 1e-4  # more than float32 allows
+    assert verify(model, normalized, photo_folder, means, limit=5).passed
+    kernel, bias = normalized.get_layer("conv4").get_weights()
+    normalized.get_layer("conv4").set_weights([kernel * 1.05, bias * 1.05])
+    assert not verify(model, normalized, photo_folder, means).means.passed
