@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vggnorm
+from vggnorm.bfloat16 import bfloat16_copy
 from vggnorm.errors import NetworkError, PhotoError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
 from vggnorm.images import PhotoList, PhotoReader, Pixels, find_photos, names_sha256
 from vggnorm.means import FilterMeans
 from vggnorm.moments import Moments, std_deviation
-from vggnorm.network import APPLICATIONS, copy_network, measuring_model, photo_size, weights_sha256
+from vggnorm.network import APPLICATIONS, measuring_model, photo_size, weights_sha256
 from vggnorm.precision import exact_float32, photos_per_second
 from vggnorm.recipe import Precision, Recipe
 
@@ -103,7 +104,7 @@ def compute_means(
         exact = measuring_model(graph, preprocessing, shape)
         fast = None
         if precision != "float32":
-            fast_graph = read_graph(copy_network(model, "bfloat16"), dense=dense)
+            fast_graph = read_graph(bfloat16_copy(graph), dense=dense)
             fast = measuring_model(fast_graph, preprocessing, shape)
         if fast and precision == "auto" and not _pays(fast, exact, shape, control / reader.total, say or _say_nothing):
             fast = None

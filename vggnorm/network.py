@@ -21,7 +21,6 @@ from vggnorm.h5file import check_h5_output, read_shapes, write_h5
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
-from vggnorm.recipe import Precision
 from vggnorm.rescale import scale_from_mean
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
@@ -301,12 +300,13 @@ def _outputs(graph: Graph) -> dict[str, Any]:
 def _position_mean(activation: Any, site: Site) -> Any:
     """Take the mean over positions, `(photos, ..., filters)` -> `(photos, filters)` float32, one axis after the other.
 
-    In float32 that is ten times as exact as one mean over all axes, since the sums stay short. The first and largest
-    reduction is a pooling over whole rows, which costs little beside the convolutions; a mean does not. In bfloat16,
-    whose pooling sums in float32 and rounds each row's mean, these roundings cancel out over the rows.
+    In float32 that is ten times as exact as one mean over all axes, since the sums stay short. With TensorFlow, the
+    first and largest reduction is a pooling over whole rows, which costs little beside the convolutions; a mean does
+    not. In bfloat16 it sums in float32 and rounds each row's mean, which cancels out over the rows. JAX pools in
+    bfloat16 all through, so that there, and elsewhere, the numbers are made float32 first.
     """
     width = activation.shape[2] if len(activation.shape) == 4 else None
-    if site.axis == 3 and width is not None:
+    if keras.backend.backend() == "tensorflow" and site.axis == 3 and width is not None:
         activation = ops.average_pool(activation, (1, width))  # (n, h, w, filters) -> (n, h, 1, filters)
     activation = ops.cast(activation, "float32")
     for axis in reversed(range(1, len(site.activation.shape))):
@@ -353,17 +353,11 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     return normalized
 
 
-def copy_network(model: keras.Model, precision: Precision | None = None) -> keras.Model:
-    """Make a copy with layers and weights of its own, all under the same names.
-
-    Args:
-        model: what to copy.
-        precision: what the copy computes in, and keeps its weights in; by default what the model does.
-    """
+def copy_network(model: keras.Model) -> keras.Model:
+    """Make a copy with layers and weights of its own, all under the same names."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        return type(layer).from_config(config if precision is None else {**config, "dtype": precision})
+        return type(layer).from_config(layer.get_config())
 
     photos = model.inputs[0]
     name = photos._keras_history.operation.name
