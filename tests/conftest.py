@@ -13,6 +13,7 @@ from PIL import Image
 
 import vggnorm
 from vggnorm.means import FilterMeans
+from vggnorm.moments import Moments
 from vggnorm.recipe import Recipe
 
 
@@ -89,11 +90,17 @@ def recipe() -> Recipe:
         interpolation="bilinear",
         precision="float32",
         control=0,
+        accuracy=None,
         photos="photos",
         annotations="",
         categories=(),
+        listed=3,
+        listed_sha256="3" * 64,
         limit=None,
+        tolerance=None,
+        shard=None,
         seed=0,
+        batch_size=32,
         taken_sha256="2" * 64,
         photos_sha256="1" * 64,
         version=vggnorm.__version__,
@@ -104,9 +111,11 @@ def recipe() -> Recipe:
 def some_means(recipe: Recipe) -> FilterMeans:
     """Means of two layers over three photos, one filter silent."""
     return FilterMeans(
-        mean={"conv1": np.array([1.0, 2.0]), "conv2": np.array([0.5, 0.0, 4.0])},
-        squared_deviation={"conv1": np.array([6.0, 0.5]), "conv2": np.array([0.0, 0.0, 24.0])},
-        image_count=3,
+        Moments(
+            count=3,
+            mean={"conv1": np.array([1.0, 2.0]), "conv2": np.array([0.5, 0.0, 4.0])},
+            squared_deviation={"conv1": np.array([6.0, 0.5]), "conv2": np.array([0.0, 0.0, 24.0])},
+        ),
         recipe=recipe,
         skipped=(vggnorm.SkippedPhoto("broken \udcff.jpg", "is empty"),),
     )

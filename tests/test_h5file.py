@@ -128,7 +128,7 @@ def test_a_list_of_skipped_photos_longer_than_an_attribute_may_be(
     some_means: FilterMeans, make_chain: Any, tmp_path: Path
 ) -> None:
     many = tuple(vggnorm.SkippedPhoto(f"photo {number}.jpg", "is empty") for number in range(5000))
-    means = FilterMeans(some_means.mean, some_means.squared_deviation, 3, some_means.recipe, many)
+    means = FilterMeans(some_means.measured, some_means.recipe, many)
     save_network(make_chain((2, 3)), tmp_path / "chain.h5", means)
     assert read_means(tmp_path / "chain.h5").skipped == many
 

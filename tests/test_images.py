@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import struct
 import sys
 import threading
@@ -22,7 +23,16 @@ from PIL import EpsImagePlugin, Image
 from vggnorm import images
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import Fit, Geometry, Interpolation
-from vggnorm.images import PhotoList, PhotoReader, decode_photo, find_photos
+from vggnorm.images import (
+    NOTHING_TAKEN,
+    PhotoList,
+    PhotoReader,
+    Taken,
+    decode_photo,
+    find_photos,
+    names_sha256,
+    sum_sha256,
+)
 from vggnorm.means import SkippedPhoto
 
 Pixels = NDArray[np.uint8]
@@ -289,7 +299,7 @@ def test_the_first_of_shuffled_are_a_fair_sample() -> None:
     assert max(often.values()) < 580
 
 
-def test_photos_are_identified_by_name_pixels_and_order(tmp_path: Path) -> None:
+def test_photos_are_identified_by_name_and_pixels_in_any_order(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     red, blue = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
     names = ["a.png", "sub/é.png"]
@@ -297,16 +307,57 @@ def test_photos_are_identified_by_name_pixels_and_order(tmp_path: Path) -> None:
     blue.save(tmp_path / names[1])
 
     def sha256(*taken: str) -> str:
-        reader = PhotoReader(PhotoList(tmp_path, taken), Geometry(2))
-        list(reader.batches(1))
-        return reader.sha256
+        *_, last = PhotoReader(PhotoList(tmp_path, taken), Geometry(2)).batches(1)
+        return last.taken.photos_sha256
 
-    expected = hashlib.sha256(b"a.png\0" + b"\xff\0\0" * 4 + b"sub/\xc3\xa9.png\0" + b"\0\0\xff" * 4).hexdigest()
-    assert sha256(*names) == expected
-    assert sha256(*reversed(names)) != expected
-    assert sha256("a.png") != expected
+    contents = b"a.png\0" + b"\xff\0\0" * 4, b"sub/\xc3\xa9.png\0" + b"\0\0\xff" * 4
+    expected = sum(int(hashlib.sha256(content).hexdigest(), 16) for content in contents) % 2**256
+    assert sha256(*names) == f"{expected:064x}"
+    assert sha256(*reversed(names)) == sha256(*names)
+    assert sha256("a.png") != sha256(*names)
+    assert sum_sha256(map(sha256, names)) == sha256(*names)  # parts add up
+    before = sha256(*names)
     blue.save(tmp_path / "a.png")
-    assert sha256(*names) != expected
+    assert sha256(*names) != before
+
+
+def test_sums_of_digests_worked_by_hand() -> None:
+    assert sum_sha256([]) == "0" * 64
+    assert sum_sha256(["f" * 64, bytes(31) + b"\x12"]) == "0" * 62 + "11"  # 2**256 - 1 + 18
+
+
+def test_a_list_is_identified_by_names_and_sizes(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    (tmp_path / "b.png").write_bytes(b"12345")
+    photos = find_photos(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"")
+    assert photos.sha256() == hashlib.sha256("\0".join(["a.png", "0", "b.png", "5", ""]).encode()).hexdigest()
+    (tmp_path / "a.png").write_bytes(b"1")
+    changed = photos.sha256()
+    (tmp_path / "a.png").unlink()
+    gone = photos.sha256()
+    assert len({changed, gone, find_photos(tmp_path).sha256()}) == 3
+
+
+def test_shards_are_disjoint_and_together_all() -> None:
+    photos = make_list(40).shuffled(3)
+    for count in 1, 7, 40:
+        parts = [photos.shard(number, count).names for number in range(1, count + 1)]
+        assert sorted(name for part in parts for name in part) == sorted(photos.names)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        for number, part in enumerate(parts):
+            assert part == tuple(photos.names[index] for index in range(number, 40, count))
+
+
+@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 0)])
+def test_shards_that_there_are_not_are_refused(shard: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"shard is {shard[0]}/{shard[1]}; it must be one of"):
+        make_list(9).shard(*shard)
+
+
+def test_more_shards_than_photos_are_refused() -> None:
+    with pytest.raises(PhotoError, match="photos: holds 9 photos; make no more parts of them than that"):
+        make_list(9).shard(1, 10)
 
 
 def test_a_photo_that_vanishes_after_it_was_read_does_no_harm(tmp_path: Path) -> None:
@@ -314,8 +365,8 @@ def test_a_photo_that_vanishes_after_it_was_read_does_no_harm(tmp_path: Path) ->
     reader = PhotoReader(PhotoList(tmp_path, ("a.png",)), Geometry(8))
     (batch,) = reader.batches(1)
     (tmp_path / "a.png").unlink()
-    assert batch.shape == (1, 8, 8, 3)
-    assert len(reader.sha256) == 64
+    assert batch.pixels.shape == (1, 8, 8, 3)
+    assert (batch.taken.used, batch.taken.skipped) == (1, ())
 
 
 # --- Geometry ---
@@ -742,15 +793,18 @@ def make_photos(folder: Path, count: int, damaged: tuple[int, ...] = ()) -> Phot
     return PhotoList(folder, photos.names)
 
 
-def read(reader: PhotoReader, batch_size: int) -> list[list[int]]:
-    """Give the numbers of the photos in each batch."""
-    batches = []
-    for batch in reader.batches(batch_size):
-        assert batch.dtype == np.uint8
-        assert batch.shape[1:] == (2, 2, 3)
-        assert (batch == batch[:, :1, :1, :1]).all()
-        batches.append(batch[:, 0, 0, 0].tolist())
-    return batches
+def read(reader: PhotoReader, batch_size: int, after: Taken = NOTHING_TAKEN) -> tuple[list[list[int]], Taken]:
+    """Give the numbers of the photos in each batch, and what was taken in the end."""
+    batches, taken = [], after
+    for batch in reader.batches(batch_size, after):
+        assert batch.pixels.dtype == np.uint8
+        assert batch.pixels.shape[1:] == (2, 2, 3)
+        assert (batch.pixels == batch.pixels[:, :1, :1, :1]).all()
+        taken = batch.taken
+        assert taken.used == after.used + sum(map(len, batches)) + len(batch.pixels)
+        batches.append(batch.pixels[:, 0, 0, 0].tolist())
+        assert batch.positions.tolist() == batches[-1]  # photos are numbered as they are listed
+    return batches, taken
 
 
 def flatten(batches: list[list[int]]) -> list[int]:
@@ -767,12 +821,11 @@ SMALL = Geometry(2, "stretch", "nearest")
 @pytest.mark.parametrize(("batch_size", "lengths"), [(1, [1] * 33), (7, [7, 7, 7, 7, 5]), (32, [32, 1]), (33, [33])])
 def test_every_photo_comes_once_and_in_order(tmp_path: Path, batch_size: int, lengths: list[int]) -> None:
     reader = PhotoReader(make_photos(tmp_path, 33), SMALL)
-    batches = read(reader, batch_size)
+    batches, taken = read(reader, batch_size)
     assert [len(batch) for batch in batches] == lengths
     assert flatten(batches) == list(range(33))
-    assert reader.used == as_names(list(range(33)))
-    assert reader.skipped == []
-    assert (reader.done, reader.total) == (33, 33)
+    assert (taken.used, taken.skipped, taken.count, reader.total(taken)) == (33, (), 33, 33)
+    assert taken.names_sha256 == names_sha256(as_names(list(range(33))))
 
 
 def test_the_order_is_kept_when_photos_take_unequal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -787,7 +840,7 @@ def test_the_order_is_kept_when_photos_take_unequal_time(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(images, "decode_photo", dawdle)
     photos = make_photos(tmp_path, 16)
-    assert flatten(read(PhotoReader(photos, SMALL), 3)) == list(range(16))
+    assert flatten(read(PhotoReader(photos, SMALL), 3)[0]) == list(range(16))
     assert finished != list(range(16))
 
 
@@ -795,22 +848,68 @@ def test_what_cannot_be_used_is_skipped_and_told(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, 9, damaged=(0, 4, 5))
     (tmp_path / "08.png").write_bytes(b"text")
     reader = PhotoReader(photos, SMALL)
-    assert (reader.done, reader.total) == (0, 9)
-    assert read(reader, 2) == [[1, 2], [3, 6], [7]]
-    assert reader.used == as_names([1, 2, 3, 6, 7])
-    assert reader.skipped == [
+    assert reader.total(NOTHING_TAKEN) == 9
+    batches, taken = read(reader, 2)
+    assert batches == [[1, 2], [3, 6], [7]]
+    assert taken.names_sha256 == names_sha256(as_names(list(range(9))))
+    assert list(taken.skipped) == [
         SkippedPhoto("00.png", "is empty"),
         SkippedPhoto("04.png", "is empty"),
         SkippedPhoto("05.png", "is empty"),
         SkippedPhoto("08.png", "is no image, or a damaged one"),
     ]
-    assert (reader.done, reader.total) == (9, 9)
+    assert (taken.used, taken.count, reader.total(taken)) == (5, 9, 9)
 
 
-def test_nothing_usable_gives_no_batch(tmp_path: Path) -> None:
+def test_nothing_usable_gives_an_empty_batch(tmp_path: Path) -> None:
     reader = PhotoReader(make_photos(tmp_path, 3, damaged=(0, 1, 2)), SMALL)
-    assert read(reader, 2) == []
-    assert (reader.used, reader.done, reader.total) == ([], 3, 3)
+    batches, taken = read(reader, 2)
+    assert batches == [[]]
+    assert (taken.used, taken.count, reader.total(taken)) == (0, 3, 3)
+
+
+def test_the_last_photos_are_told_even_if_none_of_them_can_be_used(tmp_path: Path) -> None:
+    batches, taken = read(PhotoReader(make_photos(tmp_path, 6, damaged=(4, 5)), SMALL), 2)
+    assert batches == [[0, 1], [2, 3], []]
+    assert [photo.photo for photo in taken.skipped] == as_names([4, 5])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("limit", [None, 1, 6, 7])
+def test_reading_goes_on_after_any_batch_as_if_it_had_not_stopped(
+    tmp_path: Path, batch_size: int, limit: int | None
+) -> None:
+    reader = PhotoReader(make_photos(tmp_path, 12, damaged=(0, 4, 5, 11)), SMALL, limit=limit)
+    whole, end = read(reader, batch_size)
+    middles = [batch.taken for batch in reader.batches(batch_size)]
+    for number, middle in enumerate(middles, 1):
+        assert read(reader, batch_size, middle) == (whole[number:], end)
+
+
+def test_a_folder_that_goes_away_is_an_error_and_not_many_photos_skipped(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for comes_back in False, True:
+        folder.mkdir()
+        reader = PhotoReader(make_photos(folder, 33), SMALL)
+        batches = reader.batches(2)
+        assert len(next(batches).pixels) == 2
+        folder.rename(elsewhere)
+        if comes_back:  # as an unmounted disk leaves an empty folder behind
+            folder.mkdir()
+        with pytest.raises(PhotoError, match="photos: is no longer the folder that it was; is its disk still there?"):
+            list(batches)
+        shutil.rmtree(elsewhere)
+    assert decoding_threads() == []
+
+
+def test_a_photo_that_vanishes_before_it_is_read_is_told(tmp_path: Path) -> None:
+    reader = PhotoReader(make_photos(tmp_path, 33), SMALL)
+    batches = reader.batches(2)
+    next(batches)
+    (tmp_path / "30.png").unlink()
+    *_, last = batches
+    assert last.taken.skipped == (SkippedPhoto("30.png", "cannot be read: No such file or directory"),)
+    assert last.taken.used == 32
 
 
 @pytest.mark.parametrize(
@@ -827,33 +926,30 @@ def test_nothing_usable_gives_no_batch(tmp_path: Path) -> None:
 def test_the_limit_counts_usable_photos(tmp_path: Path, limit: int, batches: list[list[int]], skipped: int) -> None:
     photos = make_photos(tmp_path, 10, damaged=(1, 3))
     reader = PhotoReader(photos, SMALL, limit=limit)
-    assert (reader.done, reader.total) == (0, min(limit, 10))
-    assert read(reader, 2) == batches
-    used = flatten(batches)
-    assert reader.used == as_names(used)
-    assert len(reader.skipped) == skipped
-    assert (reader.done, reader.total) == (len(used) + skipped, len(used) + skipped)
+    assert reader.total(NOTHING_TAKEN) == min(limit, 10)
+    found, taken = read(reader, 2)
+    assert found == batches
+    used = len(flatten(batches))
+    assert (taken.used, len(taken.skipped)) == (used, skipped)
+    assert (taken.count, reader.total(taken)) == (used + skipped, used + skipped)
 
 
 def test_a_smaller_limit_reads_the_first_of_a_larger(tmp_path: Path) -> None:
-    photos = make_photos(tmp_path, 20).shuffled(5)
-    few, many = PhotoReader(photos, SMALL, limit=6), PhotoReader(photos, SMALL, limit=13)
-    read(few, 4)
-    read(many, 5)
-    assert few.used == list(photos.names[:6])
-    assert many.used == list(photos.names[:13])
+    photos = make_photos(tmp_path, 20)
+    (few, _), (many, _) = (read(PhotoReader(photos, SMALL, limit=limit), size) for limit, size in ((6, 4), (13, 5)))
+    assert flatten(few) == list(range(6))
+    assert flatten(many) == list(range(13))
 
 
 def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:
     reader = PhotoReader(make_photos(tmp_path, 12, damaged=(0, 5)), SMALL, limit=6)
-    told = [(reader.done, reader.total) for _ in reader.batches(2)]
+    told = [(batch.taken.count, reader.total(batch.taken)) for batch in reader.batches(2)]
     assert told == [(3, 7), (5, 7), (8, 8)]
 
 
 def test_strict_names_the_photo(tmp_path: Path) -> None:
     reader = PhotoReader(make_photos(tmp_path, 9, damaged=(4,)), SMALL, strict=True)
     assert error_of(read, reader, 2) == f"{tmp_path / '04.png'}: is empty; without --strict it is left out"
-    assert reader.used == as_names([0, 1, 2, 3])
 
 
 def test_a_limit_or_batch_of_nothing_is_refused(tmp_path: Path) -> None:
@@ -900,7 +996,7 @@ def test_reading_looks_ahead_but_not_far(tmp_path: Path, monkeypatch: pytest.Mon
         time.sleep(0.01)
     time.sleep(0.05)  # for any that should not come
     assert 3 <= len(decoded) <= 6
-    assert sum(len(batch) for batch in batches) == 31
+    assert sum(len(batch.pixels) for batch in batches) == 31
     assert sorted(decoded) == list(make_list(33).names)
 
 

@@ -64,7 +64,7 @@ def corrected(recipe: Recipe) -> FilterMeans:
     """Four photos of 1, 2, 3 and 6; the first two give 1.5 and 2.1 in float32, so 0.5 and 0.1 more."""
     measured = Moments.of({"conv": np.array([[1.0], [2.0], [3.0], [6.0]])})
     correction = Moments.of({"conv": np.array([[0.5], [0.1]])})
-    return FilterMeans.of(measured, correction, replace(recipe, precision="bfloat16", control=2))
+    return FilterMeans(measured, replace(recipe, precision="bfloat16", control=2), correction=correction)
 
 
 def test_a_correction_worked_by_hand(corrected: FilterMeans) -> None:
@@ -78,7 +78,7 @@ def test_a_correction_worked_by_hand(corrected: FilterMeans) -> None:
 
 def test_a_correction_over_all_photos_leaves_nothing_unknown(recipe: Recipe) -> None:
     values, surplus = np.array([[1.0], [2.0], [6.0]]), np.array([[0.5], [0.1], [0.3]])
-    means = FilterMeans.of(Moments.of({"conv": values}), Moments.of({"conv": surplus}), recipe)
+    means = FilterMeans(Moments.of({"conv": values}), recipe, correction=Moments.of({"conv": surplus}))
     assert means.mean["conv"] == pytest.approx((values + surplus).mean())
     assert means.correction_std_error["conv"] == 0
 
@@ -99,7 +99,7 @@ def test_the_correction_is_off_as_much_as_it_says(recipe: Recipe) -> None:
     for _ in range(4000):
         chosen = random.permutation(50)[:20]
         surplus = Moments.of({"conv": (exact - coarse)[chosen]})
-        means = FilterMeans.of(Moments.of({"conv": coarse}), surplus, recipe)
+        means = FilterMeans(Moments.of({"conv": coarse}), recipe, correction=surplus)
         errors.append(means.mean["conv"][0] - exact.mean())
         claims.append(means.correction_std_error["conv"][0] ** 2)
     assert np.mean(errors) == pytest.approx(0, abs=3 * np.std(errors) / 4000**0.5)
@@ -109,10 +109,8 @@ def test_the_correction_is_off_as_much_as_it_says(recipe: Recipe) -> None:
 def test_a_correction_does_not_silence_a_filter(recipe: Recipe) -> None:
     measured = Moments.of({"conv": np.array([[0.1, 0.0, 0.0, -1.0]] * 3)})
     correction = Moments.of({"conv": np.array([[-0.2, 0.3, 0.0, 0.1]] * 2)})
-    means = FilterMeans.of(measured, correction, recipe)
+    means = FilterMeans(measured, recipe, correction=correction)
     np.testing.assert_allclose(means.mean["conv"], [0.1, 0.3, 0.0, -0.9])
-    assert means.correction is not None
-    assert means.correction.mean["conv"].tolist() == [0.0, 0.3, 0.0, 0.1]
 
 
 def test_a_saved_correction_comes_back_to_the_last_bit(corrected: FilterMeans, tmp_path: Path) -> None:
@@ -254,6 +252,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("mean", np.nan, "the mean of conv2 is not finite at filter 1 \\(nan\\)"),
         ("mean", np.inf, "the mean of conv2 is not finite at filter 1 \\(inf\\)"),
+        ("mean", np.nextafter(0, 1), "the mean of conv2 is not what the sums give"),
+        ("measured", np.nan, "the measured of conv2 is not finite at filter 1 \\(nan\\)"),
+        ("measured", 1.0, "the mean of conv2 is not what the sums give"),
         ("squared_deviation", np.inf, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", np.nan, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", -1.0, "the squared deviation of conv2 is negative at filter 1"),
@@ -275,7 +276,7 @@ def test_impossible_numbers_are_refused(
 def record_of(mean: Any, deviation: Any, count: Any, recipe: str, skipped: str = "[]") -> np.ndarray:
     nothing = np.zeros_like(mean)
     fields = {"mean": mean, "squared_deviation": deviation, "image_count": count, "recipe": recipe, "skipped": skipped}
-    fields |= {"correction": nothing, "correction_squared_deviation": nothing, "control_count": 0}
+    fields |= {"measured": mean, "correction": nothing, "correction_squared_deviation": nothing, "control_count": 0}
     parts = {name: np.asarray(value) for name, value in fields.items()}
     record = np.zeros((), dtype=[(name, part.dtype, part.shape) for name, part in parts.items()])
     for name, part in parts.items():
@@ -328,6 +329,15 @@ def test_records_of_other_shapes_are_refused(
         ({"dense": 0}, "the recipe's dense is 0"),
         ({"precision": "tf32"}, "the recipe's precision is 'tf32'"),
         ({"control": 1.5}, "the recipe's control is 1.5"),
+        ({"accuracy": True}, "the recipe's accuracy is True"),
+        ({"tolerance": float("nan")}, "the recipe's tolerance is nan"),
+        ({"tolerance": -0.1}, "the recipe's tolerance is -0.1"),
+        ({"shard": [3]}, r"the recipe's shard is \[3\]"),
+        ({"shard": [4, 3]}, r"the recipe's shard is \[4, 3\]"),
+        ({"shard": [0, 3]}, r"the recipe's shard is \[0, 3\]"),
+        ({"batch_size": None}, "the recipe's batch_size is None"),
+        ({"photos_sha256": "1" * 63}, "the recipe's photos_sha256 is '1"),
+        ({"taken_sha256": "g" * 64}, "the recipe's taken_sha256 is 'g"),
         ({"added": 1}, "the recipe must have the keys network, include_top,"),
     ],
 )

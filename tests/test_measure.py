@@ -113,9 +113,12 @@ def test_the_recipe_says_what_was_done(make_chain: MakeChain, photo_folder: Path
     assert recipe.photos == f"{photo_folder.parent.name}/{photo_folder.name}"
     assert (recipe.annotations, recipe.categories, recipe.limit) == ("", (), None)
     assert recipe.version == vggnorm.__version__
-    names = list(find_photos(photo_folder).shuffled(3).names)
-    taken = hashlib.sha256(b"".join(name.encode() + b"\0" for name in names)).hexdigest()
-    assert recipe.taken_sha256 == taken
+    names = find_photos(photo_folder).names
+    taken = sum(int(hashlib.sha256(name.encode()).hexdigest(), 16) for name in names)
+    assert recipe.taken_sha256 == f"{taken % 2**256:064x}"
+    sizes = b"".join(f"{name}\0{(photo_folder / name).stat().st_size}\0".encode() for name in sorted(names))
+    assert (recipe.listed, recipe.listed_sha256) == (9, hashlib.sha256(sizes).hexdigest())
+    assert (recipe.shard, recipe.tolerance, recipe.accuracy, recipe.batch_size) == (None, None, None, 32)
 
 
 def test_photos_that_were_found_are_not_chosen_anew(make_chain: MakeChain, photo_folder: Path) -> None:
@@ -136,9 +139,11 @@ def test_a_network_that_computes_in_half_precision_is_refused(make_chain: MakeCh
 
 
 def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: Path) -> None:
-    told: list[tuple[int, int]] = []
-    compute_means(make_chain(), photo_folder, size=32, batch_size=4, progress=lambda *counts: told.append(counts))
-    assert told == [(4, 9), (8, 9), (9, 9)]
+    told: list[tuple[int, int, float | None]] = []
+    means = compute_means(make_chain(), photo_folder, size=32, batch_size=4, progress=lambda *said: told.append(said))
+    assert [said[:2] for said in told] == [(0, 9), (4, 9), (8, 9), (9, 9)]
+    assert told[0][2] is None
+    assert told[-1][2] == means.uncertainty
 
 
 def test_damaged_weights_are_noticed(make_chain: MakeChain, photo_folder: Path) -> None:

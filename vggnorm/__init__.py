@@ -11,12 +11,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vggnorm.errors import MeansError, NetworkError, OutputError, PhotoError, VggnormError
+from vggnorm.errors import MeansError, NetworkError, OutputError, PhotoError, StoppedError, VggnormError
 from vggnorm.means import FilterMeans, SkippedPhoto, load_means, save_means
 from vggnorm.recipe import Recipe
 
 if TYPE_CHECKING:
     from vggnorm.measure import compute_means
+    from vggnorm.merging import merge_means
     from vggnorm.network import load_network, normalize, save_network
     from vggnorm.verification import VerifyReport, verify
 
@@ -30,21 +31,25 @@ __all__ = [
     "PhotoError",
     "Recipe",
     "SkippedPhoto",
+    "StoppedError",
     "VerifyReport",
     "VggnormError",
     "__version__",
     "compute_means",
     "load_means",
     "load_network",
+    "merge_means",
     "normalize",
     "save_means",
     "save_network",
     "verify",
 ]
 
-# These modules import Keras, and with it TensorFlow, which takes seconds: only when one of the names is asked for.
-_NEEDS_KERAS = {
+# These modules import Keras, and with it TensorFlow, which takes seconds, or Pillow: only when one of the names is
+# asked for.
+_ON_DEMAND = {
     "compute_means": "vggnorm.measure",
+    "merge_means": "vggnorm.merging",
     "load_network": "vggnorm.network",
     "normalize": "vggnorm.network",
     "save_network": "vggnorm.network",
@@ -58,6 +63,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_KERAS:
+    if name not in _ON_DEMAND:
         raise AttributeError(f"module 'vggnorm' has no attribute {name!r}")
-    return getattr(import_module(_NEEDS_KERAS[name]), name)
+    return getattr(import_module(_ON_DEMAND[name]), name)

@@ -2,27 +2,30 @@
 
 import io
 import json
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 import vggnorm
-from vggnorm.errors import NetworkError, VggnormError
+from vggnorm import signals
+from vggnorm.errors import MeansError, NetworkError, OutputError, StoppedError, VggnormError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
+from vggnorm.lock import locked
 from vggnorm.means import load_means, save_means
-from vggnorm.output import check_output
-from vggnorm.progress import progress_bar
+from vggnorm.output import check_output, remove_leftovers
+from vggnorm.progress import progress_bar, say
 from vggnorm.recipe import Precision, Recipe
 from vggnorm.startup import import_keras
 from vggnorm.summary import format_summary, summarize
 
 VGG = ("vgg16", "vgg19")
-INTERRUPTED = 128 + 2  # by signal 2, as shells count
 
 
 class _Group(click.Group):
@@ -30,12 +33,13 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.raising():
+                return super().invoke(ctx)
         except VggnormError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
-        except KeyboardInterrupt:
-            click.echo("Interrupted; nothing was written", err=True)
-            ctx.exit(INTERRUPTED)
+        except signals.Interrupted as interrupted:
+            click.echo(str(interrupted), err=True)
+            ctx.exit(interrupted.status)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -95,6 +99,14 @@ force_option = click.option("--force", is_flag=True, help="Replace the output if
 json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 
 
+def _parse_shard(text: str) -> tuple[int, int]:
+    """Read one of several parts, as 3/16."""
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{text!r} is not I/N with I from 1 to N, as 3/16.")
+    return int(found[1]), int(found[2])
+
+
 @main.command()
 @photos_options
 @click.option(
@@ -136,6 +148,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print everyt
     help="How to resize. All but nearest are antialiased.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure N photos only, a random sample.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="E",
+    help="Stop when 95 % of the filters that fire are known to E, as 0.05 for 5 %: half the width of the 95 % "
+    "confidence interval, relative to the mean. Looked at after each batch, from 100 photos on.",
+)
+@click.option(
+    "--shard",
+    callback=lambda _ctx, _param, value: None if value is None else _parse_shard(value),
+    metavar="I/N",
+    help="Measure the I-th of N parts of the photos, for merge-means. Not with --limit, --tolerance or --precision "
+    "auto, which depend on what the others measure.",
+)
 @click.option("--seed", type=int, default=0, help="Seed of the random order in which photos are taken.")
 @click.option(
     "--precision",
@@ -147,6 +173,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print everyt
 @click.option("--control", type=click.IntRange(min=2), default=64, help="Photos to run in float32, too.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that decode photos.  [default: one a core]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, help="Photos to run at a time.")
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="How often to save what is measured so far, beside the output. The same command goes on from there.",
+)
+@click.option("--fresh", is_flag=True, help="Start over, whatever was measured before.")
 @click.option("--strict", is_flag=True, help="Stop at a photo that cannot be used, instead of leaving it out.")
 @force_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="means.npy", help="File to write.")
@@ -171,31 +205,78 @@ def compute_means(
     """
     from vggnorm import images  # noqa: PLC0415  Pillow, for those who need it
 
+    if options["shard"] is not None:
+        for option, value in (("--limit", options["limit"]), ("--tolerance", options["tolerance"])):
+            if value is not None:
+                raise click.UsageError(f"--shard does not go with {option}")
+        if options["precision"] == "auto":
+            raise click.UsageError("--shard does not go with --precision auto; name a precision")
     check_output(output, force=force)
-    photos = images.find_photos(data, annotations=annotations, categories=categories)
-    if photos.missing:
-        click.echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
-    is_file = network not in VGG
-    if is_file and preprocessing is None:
-        raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
-    import_keras()
-    model = vggnorm.load_network(network, weights, include_top=include_top, pooling=pooling)
-    with progress_bar() as progress:
-        means = vggnorm.compute_means(
-            model,
-            photos,
-            network=Path(network).name,
-            weights=Path(network if is_file else weights).name,
-            preprocessing=preprocessing or "caffe",
-            progress=progress,
-            say=lambda line: click.echo(line, err=True),
-            **options,
-        )
-    save_means(means, output, force=force)
+    with locked(output):
+        remove_leftovers(output)
+        photos = images.find_photos(data, annotations=annotations, categories=categories)
+        if photos.missing:
+            click.echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
+        is_file = network not in VGG
+        if is_file and preprocessing is None:
+            raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
+        import_keras()
+        model = vggnorm.load_network(network, weights, include_top=include_top, pooling=pooling)
+        checkpoint = output.with_name(f"{output.name}.checkpoint")
+        with progress_bar() as progress, _stopping() as stop:
+            means = vggnorm.compute_means(
+                model,
+                photos,
+                network=Path(network).name,
+                weights=Path(network if is_file else weights).name,
+                preprocessing=preprocessing or "caffe",
+                checkpoint=checkpoint,
+                stop=stop,
+                progress=progress,
+                say=say,
+                **options,
+            )
+        try:
+            save_means(means, output, force=force)
+        except OutputError as error:
+            if checkpoint.exists():
+                raise OutputError(f"{error}; {checkpoint} keeps what was measured: the same command goes on") from error
+            raise
+        checkpoint.unlink(missing_ok=True)
     click.echo(format_summary(means))
     for layer, reason in vggnorm.graph.read_graph(model, dense=means.recipe.dense).kept.items():
         click.echo(f"{layer} is not normalized: {reason}")
     click.echo(f"\nmeans saved as {output}")
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], int | None]]:
+    """Have a run stopped by the signals that end programs, after it has saved what it has."""
+    with signals.noting() as noted:
+        try:
+            yield noted
+        except StoppedError as stopped:
+            raise signals.Interrupted(noted() or 0, f"Interrupted: {stopped}") from stopped
+
+
+@main.command()
+@click.argument("files", metavar="PART.npy...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@force_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="means.npy", help="File to write.")
+def merge_means(*, files: tuple[Path, ...], force: bool, output: Path) -> None:
+    """Add up means that were measured over parts of the photos.
+
+    Each PART.npy is what compute-means --shard saved. All parts must be there, measured by one recipe on the same
+    weights and photos. The result is that of one run over all photos.
+    """
+    check_output(output, force=force)
+    repeated = [str(file) for file in files if files.count(file) > 1]
+    if repeated:
+        raise MeansError(f"{repeated[0]} is given twice; give each part once")
+    means = vggnorm.merge_means({str(file): load_means(file) for file in files})
+    save_means(means, output, force=force)
+    click.echo(format_summary(means))
+    click.echo(f"\n{len(files)} parts added up, saved as {output}")
 
 
 @main.command()

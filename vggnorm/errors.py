@@ -23,3 +23,7 @@ class NetworkError(VggnormError):
 
 class OutputError(VggnormError):
     """A result cannot be written where it was asked for."""
+
+
+class StoppedError(VggnormError):
+    """A run ended because it was told to, and not all photos are measured."""

@@ -5,7 +5,7 @@ import os
 import random
 import stat
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -69,6 +69,29 @@ class PhotoList:
         random.Random(seed).shuffle(names)
         return replace(self, names=tuple(names))
 
+    def shard(self, number: int, count: int) -> "PhotoList":
+        """Give one of `count` parts of the list, counted from 1: every `count`-th photo, so that each is a fair sample.
+
+        Raises:
+            ValueError: there is no such part.
+            PhotoError: there are fewer photos than parts.
+        """
+        if not 1 <= number <= count:
+            raise ValueError(f"shard is {number}/{count}; it must be one of 1/{count} to {count}/{count}")
+        if len(self.names) < count:
+            raise PhotoError(f"{self.folder}: holds {len(self.names)} photos; make no more parts of them than that")
+        return replace(self, names=self.names[number - 1 :: count])
+
+    def sha256(self) -> str:
+        """Identify the list: SHA-256 over each photo's name, a zero byte, its size in bytes as text, a zero byte.
+
+        It notices another folder, and one that was added to or changed, at the cost of one look at each file.
+        """
+        digest = hashlib.sha256()
+        for name in self.names:
+            digest.update(os.fsencode(name) + b"\0" + _file_size(self.folder / name).encode() + b"\0")
+        return digest.hexdigest()
+
 
 def find_photos(
     data: str | Path, *, annotations: str | Path | None = None, categories: Sequence[str] = ()
@@ -128,9 +151,11 @@ def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tu
     return [path for path in found if path in chosen], missing
 
 
-def names_sha256(names: Sequence[str]) -> str:
-    """Identify a sequence of photos by their paths below the folder: SHA-256 over each path and a zero byte."""
-    return hashlib.sha256(b"".join(os.fsencode(name) + b"\0" for name in names)).hexdigest()
+def _file_size(path: Path) -> str:
+    try:
+        return str(path.stat().st_size)
+    except OSError:  # that it cannot be read is told when its turn comes
+        return "unknown"
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -250,13 +275,69 @@ def _resize(image: Image.Image, geometry: Geometry) -> Image.Image:
     return image.resize((geometry.width, geometry.height), filter_, box=box)
 
 
-class PhotoReader:
-    """Decodes photos in threads, ahead of the reader, and keeps book of what became of each.
+# Reading photos in batches
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of the photos taken so far.
+
+    The two digests do not depend on the order, and those of disjoint parts add up. Digests that are sums can be forged;
+    they are here against mix-ups.
 
     Attributes:
-        used: the names of the photos given out so far, in order.
-        skipped: the photos that could not be used so far, and why.
+        used: how many were given out.
+        skipped: those that could not be used, and why.
+        names_sha256: of the names of all: see `sum_sha256`.
+        photos_sha256: of those used: see `sum_sha256`; over name, zero byte and pixels of each.
     """
+
+    used: int = 0
+    skipped: tuple[SkippedPhoto, ...] = ()
+    names_sha256: str = "0" * 64
+    photos_sha256: str = "0" * 64
+
+    @property
+    def count(self) -> int:
+        """How many photos are done with, used or not."""
+        return self.used + len(self.skipped)
+
+
+NOTHING_TAKEN = Taken()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some photos, decoded.
+
+    Attributes:
+        pixels: `(photos, height, width, 3)`, RGB 0..255.
+        positions: `(photos,)`, where they stand in the list.
+        taken: what became of all photos so far, up to the last of these.
+    """
+
+    pixels: Pixels
+    positions: NDArray[np.intp]
+    taken: Taken
+
+
+def sum_sha256(digests: Iterable[bytes | str]) -> str:
+    """Add up digests modulo 2**256, as 64 hexadecimal digits.
+
+    Args:
+        digests: SHA-256, as bytes or hexadecimal digits.
+    """
+    numbers = (int(digest, 16) if isinstance(digest, str) else int.from_bytes(digest) for digest in digests)
+    return f"{sum(numbers) % 2**256:064x}"
+
+
+def names_sha256(names: Iterable[str]) -> str:
+    """Identify a set of photos by their paths below the folder: the sum of SHA-256 over each path."""
+    return sum_sha256(hashlib.sha256(os.fsencode(name)).digest() for name in names)
+
+
+class PhotoReader:
+    """Decodes photos in threads, ahead of the one who asks for them."""
 
     def __init__(
         self,
@@ -283,74 +364,101 @@ class PhotoReader:
             raise ValueError(f"threads is {threads}; it must be at least 1")
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit}; it must be at least 1")
-        self.used: list[str] = []
-        self.skipped: list[SkippedPhoto] = []
-        self._digest = hashlib.sha256()
         self._photos = photos
         self._geometry = geometry
         self._wanted = len(photos.names) if limit is None else limit
         self._strict = strict
         self._threads = threads or os.cpu_count()
+        self._place = _identity(photos.folder)
 
-    @property
-    def done(self) -> int:
-        """How many photos of the folder are done with, used or not."""
-        return len(self.used) + len(self.skipped)
-
-    @property
-    def sha256(self) -> str:
-        """Identify the photos used so far: SHA-256 over name, zero byte and pixels of each, in their order."""
-        return self._digest.hexdigest()
-
-    @property
-    def total(self) -> int:
+    def total(self, taken: Taken) -> int:
         """How many there are to be done, as far as can be told: one that is skipped does not count for the limit."""
-        return min(len(self._photos.names), self._wanted + self.done - len(self.used))
+        return min(len(self._photos.names), self._wanted + len(taken.skipped))
 
-    def batches(self, batch_size: int) -> Generator[Pixels, None, None]:
-        """Give the photos in batches, `(photos, height, width, 3)`, RGB 0..255; the last may be short.
+    def batches(self, batch_size: int, after: Taken = NOTHING_TAKEN) -> Generator[Batch, None, None]:
+        """Give the photos in batches; the last may be short, or empty if the last photos cannot be used.
+
+        Args:
+            batch_size: how many photos to give at a time.
+            after: what was taken before; reading goes on behind it, and gives the same batches as without the pause.
 
         Raises:
-            PhotoError: a photo cannot be used, and `strict` was asked for.
+            PhotoError: a photo cannot be used, and `strict` was asked for; or the folder has gone.
             ValueError: `batch_size` is below 1.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        batch: list[Pixels] = []
-        for name, decoded in self._decode_ahead(2 * batch_size):
+        taken, photos, skipped = after, list[_Photo](), list[SkippedPhoto]()
+        for name, decoded in self._decode_ahead(after.count, 2 * batch_size):
+            if taken.used == self._wanted:
+                return
             try:
-                pixels = decoded.result()
+                photos.append(decoded.result())
             except PhotoError as error:
-                self._skip(SkippedPhoto(name, str(error)))
-                continue
-            batch.append(pixels)
-            self.used.append(name)
-            self._digest.update(os.fsencode(name) + b"\0" + pixels.tobytes())
-            if len(self.used) == self._wanted:
-                break
-            if len(batch) == batch_size:
-                yield np.stack(batch)
-                batch = []
-        if batch:
-            yield np.stack(batch)
+                skipped.append(self._skip(name, error))
+            if len(photos) == min(batch_size, self._wanted - taken.used):
+                taken = _add(taken, photos, skipped)
+                yield self._batch(photos, taken)
+                photos, skipped = [], []
+        if photos or skipped:
+            yield self._batch(photos, _add(taken, photos, skipped))
 
-    def _decode_ahead(self, ahead: int) -> Iterator[tuple[str, Future[Pixels]]]:
-        """Give every photo with its pixels to come; at most `ahead` of them are decoded or waiting at a time."""
-        names = iter(self._photos.names)
-        waiting: deque[tuple[str, Future[Pixels]]] = deque()
+    def _decode_ahead(self, start: int, ahead: int) -> Iterator[tuple[str, "Future[_Photo]"]]:
+        """Give every photo from `start` on, decoded or to be; at most `ahead` are decoded or waiting at a time."""
+        photos = iter(range(start, len(self._photos.names)))
+        waiting: deque[tuple[str, Future[_Photo]]] = deque()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         try:
             while True:
-                for name in islice(names, ahead - len(waiting)):
-                    decoded = pool.submit(decode_photo, self._photos.folder / name, self._geometry)
-                    waiting.append((name, decoded))
+                for position in islice(photos, ahead - len(waiting)):
+                    waiting.append((self._photos.names[position], pool.submit(self._decode, position)))
                 if not waiting:
                     return
                 yield waiting.popleft()
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _skip(self, photo: SkippedPhoto) -> None:
+    def _decode(self, position: int) -> "_Photo":
+        name = self._photos.names[position]
+        pixels = decode_photo(self._photos.folder / name, self._geometry)
+        return _Photo(name, position, pixels, hashlib.sha256(os.fsencode(name) + b"\0" + pixels.tobytes()).digest())
+
+    def _batch(self, photos: Sequence["_Photo"], taken: Taken) -> Batch:
+        pixels = np.empty((len(photos), self._geometry.height, self._geometry.width, 3), np.uint8)
+        for index, photo in enumerate(photos):
+            pixels[index] = photo.pixels
+        return Batch(pixels, np.array([photo.position for photo in photos], np.intp), taken)
+
+    def _skip(self, name: str, error: PhotoError) -> SkippedPhoto:
         if self._strict:
-            raise PhotoError(f"{self._photos.folder / photo.photo}: {photo.reason}; without --strict it is left out")
-        self.skipped.append(photo)
+            raise PhotoError(f"{self._photos.folder / name}: {error}; without --strict it is left out") from error
+        if _identity(self._photos.folder) != self._place:  # all photos that are left would be skipped, one by one
+            raise PhotoError(f"{self._photos.folder}: is no longer the folder that it was; is its disk still there?")
+        return SkippedPhoto(name, str(error))
+
+
+@dataclass(frozen=True, eq=False)
+class _Photo:
+    name: str
+    position: int
+    pixels: Pixels
+    sha256: bytes  # over name, zero byte and pixels
+
+
+def _add(taken: Taken, photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]) -> Taken:
+    names = [photo.name for photo in photos] + [photo.photo for photo in skipped]
+    return Taken(
+        used=taken.used + len(photos),
+        skipped=(*taken.skipped, *skipped),
+        names_sha256=sum_sha256([taken.names_sha256, names_sha256(names)]),
+        photos_sha256=sum_sha256([taken.photos_sha256, *(photo.sha256 for photo in photos)]),
+    )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tell a folder from another one that has taken its place, as when a disk is unmounted; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

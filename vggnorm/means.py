@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from vggnorm.errors import MeansError
 from vggnorm.moments import Float64, Moments, PerLayer, std_deviation
 from vggnorm.output import check_output, replacing
 from vggnorm.recipe import Recipe
+
+# What `FilterMeans.uncertainty` is about. A normal deviate is within 1.96 of 0 in 95 of 100 cases.
+KNOWN_SHARE, CONFIDENCE_95 = 0.95, 1.96
 
 
 @dataclass(frozen=True)
@@ -30,52 +34,44 @@ class FilterMeans:
     """The mean activation of every filter over photos and positions, with its spread over photos.
 
     Attributes:
-        mean: layer name -> `(filters,)` float64, in network order; the mean over photos of the mean over positions.
-        squared_deviation: the same shapes; the sum over photos of the squared deviation from the photos' mean.
-        image_count: how many photos were measured, each counted once.
+        measured: count, mean and spread over photos, each counted once, of the mean over positions; in the precision in
+            which all photos were run.
         recipe: how they were measured.
         skipped: the photos that were found and could not be used.
         correction: where photos were run in another precision than float32: what float32 gives more, over the photos
-            that were run in both. Its mean is part of `mean`.
+            that were run in both.
     """
 
-    mean: PerLayer
-    squared_deviation: PerLayer
-    image_count: int
+    measured: Moments
     recipe: Recipe
     skipped: tuple[SkippedPhoto, ...] = ()
     correction: Moments | None = None
 
-    @classmethod
-    def of(
-        cls, measured: Moments, correction: Moments, recipe: Recipe, skipped: Sequence[SkippedPhoto] = ()
-    ) -> "FilterMeans":
-        """Add float32's correction to what was measured in another precision.
+    @cached_property
+    def mean(self) -> PerLayer:
+        """The mean activation: layer name -> `(filters,)` float64, in network order; with float32's correction.
 
-        It is a control variate: the correction is known from few photos, since it differs little from photo to photo.
+        The correction is a control variate: it is known from few photos, since it differs little from photo to photo.
         That is the two-level case of Giles, "Multilevel Monte Carlo Path Simulation", Operations Research 56(3), 2008.
-
-        Args:
-            measured: over all photos.
-            correction: of float32's surplus, over the photos run in both precisions; of none, if all ran in float32.
-            recipe: how they were measured.
-            skipped: the photos that could not be used.
         """
-        if not correction.count:
-            return cls(measured.mean, measured.squared_deviation, measured.count, recipe, tuple(skipped))
+        if self.correction is None:
+            return self.measured.mean
+        corrected = {layer: mean + self.correction.mean[layer] for layer, mean in self.measured.mean.items()}
         # A correction that would leave nothing of a filter that fires is not made.
-        added = {
-            layer: np.where((mean > 0) & (mean + correction.mean[layer] <= 0), 0.0, correction.mean[layer])
-            for layer, mean in measured.mean.items()
+        return {
+            layer: np.where((mean > 0) & (corrected[layer] <= 0), mean, corrected[layer])
+            for layer, mean in self.measured.mean.items()
         }
-        return cls(
-            mean={layer: mean + added[layer] for layer, mean in measured.mean.items()},
-            squared_deviation=measured.squared_deviation,
-            image_count=measured.count,
-            recipe=recipe,
-            skipped=tuple(skipped),
-            correction=replace(correction, mean=added),
-        )
+
+    @property
+    def squared_deviation(self) -> PerLayer:
+        """The sum over photos of the squared deviation from their mean: layer name -> `(filters,)`."""
+        return self.measured.squared_deviation
+
+    @property
+    def image_count(self) -> int:
+        """How many photos were measured."""
+        return self.measured.count
 
     @property
     def std_error(self) -> PerLayer:
@@ -115,6 +111,44 @@ class FilterMeans:
         """How many filters there are in all layers together."""
         return sum(len(values) for values in self.mean.values())
 
+    @property
+    def uncertainty(self) -> float | None:
+        """How surely most means are known: `KNOWN_SHARE` of the filters that fire are known to this, relative.
+
+        Known to `e` is a mean of which `e` is half the width of the 95 % confidence interval, relative to the mean.
+        None where that cannot be told: with a single photo, or if no filter fires.
+        """
+        if self.image_count < 2:
+            return None
+        std_error = self.std_error
+        relative = np.concatenate([std_error[layer][mean > 0] / mean[mean > 0] for layer, mean in self.mean.items()])
+        if not np.isfinite(relative).all() or not relative.size:
+            return None
+        return CONFIDENCE_95 * float(np.quantile(relative, KNOWN_SHARE, method="inverted_cdf"))
+
+    def require_whole(self) -> None:
+        """Refuse means over one of several parts of the photos.
+
+        Raises:
+            MeansError: they are.
+        """
+        if self.recipe.shard is not None:
+            number, count = self.recipe.shard
+            raise MeansError(f"the means are those of part {number} of {count}; add up all with merge-means first")
+
+    def require_control(self) -> None:
+        """Refuse means of which nobody knows how far they are from float32's.
+
+        Raises:
+            MeansError: they were measured in another precision, and too few of the photos in float32 as well.
+        """
+        count = 0 if self.correction is None else self.correction.count
+        if self.recipe.control and count < min(2, self.image_count):
+            raise MeansError(
+                f"of the {self.recipe.control} photos that were to be run in float32 as well, {count} could be used; "
+                "give a larger --control"
+            )
+
     def require_layers(self, filters: Mapping[str, int], source: str = "the network") -> None:
         """Refuse a network that has other layers.
 
@@ -136,7 +170,8 @@ class FilterMeans:
 
 
 # What a file holds, by name. Vectors: layer name -> (filters,) float64. Counts: int. Texts: JSON.
-VECTORS = ("mean", "squared_deviation", "correction", "correction_squared_deviation")
+# `mean` is `measured` with `correction`, and the others are the raw sums, from which a run can go on to the last bit.
+VECTORS = ("mean", "measured", "squared_deviation", "correction", "correction_squared_deviation")
 COUNTS = ("image_count", "control_count")
 TEXTS = ("recipe", "skipped")
 
@@ -186,6 +221,7 @@ def means_to_parts(means: FilterMeans) -> dict[str, Any]:
     correction = means.correction or Moments.of_none({layer: len(values) for layer, values in means.mean.items()})
     return {
         "mean": means.mean,
+        "measured": means.measured.mean,
         "squared_deviation": means.squared_deviation,
         "image_count": means.image_count,
         "correction": correction.mean,
@@ -200,7 +236,7 @@ def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
     """Check what a file holds, as `means_to_parts` gives it, and make it `FilterMeans`.
 
     Raises:
-        ValueError: something is missing, of another shape, not finite or negative.
+        ValueError: something is missing, of another shape, not finite, negative, or at odds with the rest.
     """
     image_count, control_count = (parts[name] for name in COUNTS)
     if not isinstance(image_count, int) or image_count < 1:
@@ -219,14 +255,16 @@ def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
                 require_not_negative(f"the {name.replace('_', ' ')} of {layer}", values)
     vectors = {name: {layer: np.array(values) for layer, values in parts[name].items()} for name in VECTORS}
     correction = Moments(control_count, vectors["correction"], vectors["correction_squared_deviation"])
-    return FilterMeans(
-        mean=vectors["mean"],
-        squared_deviation=vectors["squared_deviation"],
-        image_count=image_count,
-        recipe=Recipe.from_json(parts["recipe"]),
-        skipped=_skipped_from_json(parts["skipped"]),
-        correction=correction if control_count else None,
+    means = FilterMeans(
+        Moments(image_count, vectors["measured"], vectors["squared_deviation"]),
+        Recipe.from_json(parts["recipe"]),
+        _skipped_from_json(parts["skipped"]),
+        correction if control_count else None,
     )
+    for layer, values in means.mean.items():
+        if not np.array_equal(values, vectors["mean"][layer]):
+            raise ValueError(f"the mean of {layer} is not what the sums give")
+    return means
 
 
 def _load_record(path: Path) -> NDArray[np.void]:

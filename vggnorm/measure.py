@@ -1,6 +1,8 @@
 """From photos to means: the one loop over all photos."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,15 +12,22 @@ from numpy.typing import NDArray
 
 import vggnorm
 from vggnorm.bfloat16 import bfloat16_copy
-from vggnorm.errors import NetworkError, PhotoError
+from vggnorm.checkpoint import Checkpoint
+from vggnorm.errors import NetworkError, PhotoError, StoppedError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
-from vggnorm.images import PhotoList, PhotoReader, Pixels, find_photos, names_sha256
-from vggnorm.means import FilterMeans
+from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
+from vggnorm.means import FilterMeans, SkippedPhoto
 from vggnorm.moments import Moments, std_deviation
 from vggnorm.network import APPLICATIONS, measuring_model, photo_size, weights_sha256
 from vggnorm.precision import exact_float32, photos_per_second
+from vggnorm.progress import Progress
 from vggnorm.recipe import Precision, Recipe
+
+# How many photos to measure at least before the means may be known well enough. Where each photo's mean activation is
+# distributed with skewness g, a 95 % interval needs more than 25 g^2 photos to be wrong in 6 of 100 cases at most
+# (Cochran, "Sampling Techniques", 1977, section 2.15): 100 are enough for the exponential distribution, of skewness 2.
+TOLERANCE_PHOTOS = 100
 
 # With `auto`, float32's correction must be known this well: its standard error relative to the mean, in the median over
 # the filters. Half of the filters are then within 3e-4 of float32's mean.
@@ -26,7 +35,7 @@ ACCURACY = 4e-4
 
 PositionMeans = Mapping[str, NDArray[Any]]  # layer name -> (photos, filters)
 Say = Callable[[str], object]  # is told, in a line, what was decided
-Progress = Callable[[int, int], object]  # is told how many photos are done with, and how many there are to do
+Stop = Callable[[], object]  # is asked between batches; what it gives is true if the run shall end
 
 
 def compute_means(
@@ -43,18 +52,25 @@ def compute_means(
     fit: Fit = "crop",
     interpolation: Interpolation = "bilinear",
     limit: int | None = None,
+    tolerance: float | None = None,
+    shard: tuple[int, int] | None = None,
     seed: int = 0,
     precision: Precision | Literal["auto"] = "float32",
     control: int = 64,
     batch_size: int = 32,
     threads: int | None = None,
     strict: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
+    fresh: bool = False,
+    stop: Stop | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> FilterMeans:
     """Measure the mean activation of every filter over photos and positions.
 
-    Memory does not grow with the number of photos.
+    Memory does not grow with the number of photos. A run that was ended goes on from its checkpoint, and gives what it
+    would have given, to the last bit, on a machine of the same kind.
 
     Args:
         model: the network, see `vggnorm.load_network`. It is left as it is.
@@ -70,26 +86,36 @@ def compute_means(
         fit: `crop` or `stretch`, see `vggnorm.geometry.Geometry`.
         interpolation: `bilinear`, `nearest`, `bicubic` or `lanczos`.
         limit: measure so many photos.
+        tolerance: stop as soon as the means are known this well, relative: see `FilterMeans.uncertainty`; and at least
+            `TOLERANCE_PHOTOS` are measured. It is looked at after each batch.
+        shard: `(3, 16)` measures the third of sixteen parts of the photos, see `vggnorm.merging`. Not with `limit`,
+            `tolerance` or `auto`, which depend on what the others measure.
         seed: of the random order in which photos are taken.
         precision: what the network computes in. `bfloat16` runs all photos in bfloat16 and some of them in float32 as
             well, and adds the mean difference. `auto` times both here and takes the faster; it goes on running photos
             in both until the correction is known as well as `ACCURACY` says.
-        control: how many photos to run in both precisions, the first in the random order.
-        batch_size: how many photos the network is given at a time; the means do not depend on it.
+        control: how many photos to run in both precisions, the first in the random order of all.
+        batch_size: how many photos the network is given at a time; the means depend on it in their last digits only.
         threads: how many threads decode photos; by default one for each core.
         strict: whether a photo that cannot be used is an error; else it is skipped and listed.
-        progress: called after every batch with the numbers of photos done with and to be done.
-        say: called with a line on what `auto` took, and why.
+        checkpoint: the file to keep the running sums in, and to go on from if it is there. It is left in the end, for
+            the caller to remove when the result is safe.
+        checkpoint_every: seconds from one checkpoint to the next. There is one more at the end, whatever brings it.
+        fresh: whether to start over, whatever the checkpoint holds.
+        stop: asked before every batch whether to end; then there is a checkpoint, and a `StoppedError`.
+        progress: called at the start and after every batch with the numbers of photos done with and to be done, and how
+            surely the means are known, see `vggnorm.progress`.
+        say: called with a line on what `auto` took, and why; where the run goes on from; that there is no checkpoint.
 
     Raises:
-        PhotoError: the photos cannot be found, or none, or with `strict` any, cannot be used.
+        PhotoError: the photos cannot be found, or none, or with `strict` any, cannot be used; or the folder has gone.
+        MeansError: the checkpoint is damaged, or is of another recipe, other weights or other photos.
+        StoppedError: `stop` said so.
         NetworkError: the network is of a kind that cannot be measured, or its activations are not finite.
         ValueError: an option is out of range, or `annotations` are given for photos that were found already.
     """
-    if precision not in (*get_args(Precision), "auto"):
-        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}, auto")
-    if control < 2:
-        raise ValueError(f"control is {control}; it must be at least 2, for a standard error")
+    _check_options(precision, control, limit=limit, tolerance=tolerance, shard=shard)
+    say = say or _say_nothing
     graph = read_graph(model, dense=dense)
     _require_float32(graph)
     geometry = Geometry(_size(model, size), fit, interpolation)
@@ -98,23 +124,11 @@ def compute_means(
     elif annotations is not None or categories:
         raise ValueError("photos that were found already are not chosen anew: leave out annotations and categories")
     photos = data.shuffled(seed)
+    if shard is not None:
+        photos = photos.shard(*shard)
     reader = PhotoReader(photos, geometry, limit=limit, strict=strict, threads=threads)
-    shape = geometry.height, geometry.width
-    with exact_float32():
-        exact = measuring_model(graph, preprocessing, shape)
-        fast = None
-        if precision != "float32":
-            fast_graph = read_graph(bfloat16_copy(graph), dense=dense)
-            fast = measuring_model(fast_graph, preprocessing, shape)
-        if fast and precision == "auto" and not _pays(fast, exact, shape, control / reader.total, say or _say_nothing):
-            fast = None
-        sums = _Sums(graph, exact, fast, control, ACCURACY if precision == "auto" else np.inf)
-        for batch in reader.batches(batch_size):  # (photos, height, width, 3) uint8
-            sums.add(batch)
-            if progress is not None:
-                progress(reader.done, reader.total)
-    if not sums.measured.count:
-        raise no_photo_usable(photos, reader)
+    keeper = Checkpoint(checkpoint, every=checkpoint_every, say=say)
+    kept = None if fresh else keeper.load()
     recipe = Recipe(
         network=network or model.name,
         include_top=model.name in APPLICATIONS and any(layer.name == "predictions" for layer in model.layers),
@@ -126,66 +140,166 @@ def compute_means(
         size=geometry.size,
         fit=fit,
         interpolation=interpolation,
-        precision="bfloat16" if fast else "float32",
-        control=control if fast else 0,
+        precision="float32",
+        control=0,
+        accuracy=None,
         photos="/".join(photos.folder.resolve().parts[-2:]),
         annotations="" if photos.annotations is None else photos.annotations.name,
         categories=photos.categories,
+        listed=len(data.names),
+        listed_sha256=data.sha256(),
         limit=limit,
+        tolerance=tolerance,
+        shard=shard,
         seed=seed,
-        taken_sha256=names_sha256(photos.names[: reader.done]),
-        photos_sha256=reader.sha256,
+        batch_size=batch_size,
+        taken_sha256=NOTHING_TAKEN.names_sha256,
+        photos_sha256=NOTHING_TAKEN.photos_sha256,
         version=vggnorm.__version__,
     )
-    return FilterMeans.of(sums.measured, sums.correction, recipe, reader.skipped)
+    shape = geometry.height, geometry.width
+    with exact_float32():
+        exact = measuring_model(graph, preprocessing, shape)
+        fast = None
+        auto = precision == "auto"
+        if auto and kept is not None:
+            precision = kept.recipe.precision  # on another day, timing might say otherwise
+        if precision != "float32":
+            fast_graph = read_graph(bfloat16_copy(graph), dense=dense)
+            fast = measuring_model(fast_graph, preprocessing, shape)
+        share_in_both = control / reader.total(NOTHING_TAKEN)
+        if fast and precision == "auto" and not _pays(fast, exact, shape, share_in_both, say):
+            fast = None
+        if fast:
+            recipe = replace(recipe, precision="bfloat16", control=control, accuracy=ACCURACY if auto else None)
+        means = FilterMeans(Moments.of_none(graph.filters), recipe)
+        if kept is not None:
+            keeper.require(kept, recipe)
+            kept.require_layers(graph.filters)
+            means = kept
+            say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")
+        means = _run(
+            means, reader, _Networks(exact, fast), keeper, stop=stop or _never, progress=progress or _show_nothing
+        )
+    if not means.image_count:
+        raise no_photo_usable(photos, means.skipped)
+    if fast and shard is None:
+        means.require_control()
+    return means
 
 
-class _Sums:
-    """The running sums over photos.
+def _check_options(
+    precision: str, control: int, *, limit: int | None, tolerance: float | None, shard: tuple[int, int] | None
+) -> None:
+    if precision not in (*get_args(Precision), "auto"):
+        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}, auto")
+    if control < 2:
+        raise ValueError(f"control is {control}; it must be at least 2, for a standard error")
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}; it must be between 0 and 1")
+    if shard is not None and (limit is not None or tolerance is not None or precision == "auto"):
+        raise ValueError("a shard is measured whole, in a precision that is named: no limit, tolerance or auto")
+
+
+def _run(
+    means: FilterMeans,
+    reader: PhotoReader,
+    networks: "_Networks",
+    keeper: Checkpoint,
+    *,
+    stop: Stop,
+    progress: Progress,
+) -> FilterMeans:
+    """Measure the photos that are left to measure. `means` is all that changes, once for each batch."""
+    taken = _taken(means)
+    progress(taken.count, reader.total(taken), means.uncertainty)
+    with closing(reader.batches(means.recipe.batch_size, taken)) as batches:
+        try:
+            while taken.count < reader.total(taken) and not _known_well(means):
+                if stop():
+                    saved = keeper.save(means)
+                    raise StoppedError(
+                        f"stopped after {taken.count} of {reader.total(taken)} photos; "
+                        + (f"{keeper.path} keeps them: the same again goes on" if saved else "nothing was written")
+                    )
+                batch = next(batches)
+                means, taken = networks.measure(means, batch), batch.taken
+                keeper.save_if_due(means)
+                progress(taken.count, reader.total(taken), means.uncertainty)
+        finally:
+            keeper.save(means)
+    return means
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """The models that measure.
 
     Attributes:
-        measured: over all photos, in the fast precision if there is one.
-        correction: of float32's surplus over it, over the photos that were run in both.
+        exact: in float32.
+        fast: in another precision, if there is one.
     """
 
-    def __init__(
-        self, graph: Graph, exact: keras.Model, fast: keras.Model | None, control: int, accuracy: float
-    ) -> None:
-        """Begin.
+    exact: keras.Model
+    fast: keras.Model | None
 
-        Args:
-            graph: the network.
-            exact: measures in float32.
-            fast: measures in another precision.
-            control: how many photos to run in both at least.
-            accuracy: how well the correction is to be known: its standard error relative to the mean, in the median
-                over the filters.
-        """
-        self.measured = self.correction = Moments.of_none(graph.filters)
-        self._exact, self._fast = exact, fast
-        self._control, self._accuracy = control, accuracy
+    def measure(self, means: FilterMeans, batch: Batch) -> FilterMeans:
+        """Give the means with one more batch, of which none, some or all photos are run in both precisions."""
+        measured, correction = means.measured, means.correction
+        if len(batch.pixels):
+            position_means = _measure_photos(self.fast or self.exact, batch.pixels, means.recipe.batch_size)
+            measured += Moments.of(position_means)
+        if self.fast and (chosen := _in_both(means, batch)).any():
+            exact = _measure_photos(self.exact, batch.pixels[chosen], means.recipe.batch_size)
+            surplus = Moments.of({layer: exact[layer] - position_means[layer][chosen] for layer in exact})
+            correction = surplus if correction is None else correction + surplus
+        taken = batch.taken
+        recipe = replace(means.recipe, taken_sha256=taken.names_sha256, photos_sha256=taken.photos_sha256)
+        return FilterMeans(measured, recipe, taken.skipped, correction)
 
-    def add(self, batch: Pixels) -> None:
-        """Measure more photos, `(photos, height, width, 3)`, RGB 0..255."""
-        if self._fast is None:
-            self.measured += Moments.of(_position_means(self._exact, batch))
-            return
-        both = batch[: self._wanted_in_both()]
-        position_means = _position_means(self._fast, batch)
-        self.measured += Moments.of(position_means)
-        if len(both):
-            exact = _position_means(self._exact, both)
-            self.correction += Moments.of({layer: exact[layer] - position_means[layer][: len(both)] for layer in exact})
 
-    def _wanted_in_both(self) -> int | None:
-        """Tell how many photos more are to be run in both precisions; None for a whole batch."""
-        missing = self._control - self.correction.count
-        if missing > 0:
-            return missing
-        spread = std_deviation(self.correction.squared_deviation, self.correction.count)
-        relative = [spread[layer][mean > 0] / mean[mean > 0] for layer, mean in self.measured.mean.items()]
-        std_error = np.median(np.concatenate(relative)) / np.sqrt(self.correction.count)
-        return 0 if std_error <= self._accuracy else None
+def _measure_photos(measuring: keras.Model, pixels: Pixels, batch_size: int) -> PositionMeans:
+    """Measure photos in a batch that is always of the same size.
+
+    So the network does the same for each photo, whichever come along: parts that are measured apart add up to what one
+    run gives.
+    """
+    surplus = np.repeat(pixels[-1:], batch_size - len(pixels), axis=0)
+    position_means = _position_means(measuring, np.concatenate([pixels, surplus]))
+    return {layer: values[: len(pixels)] for layer, values in position_means.items()}
+
+
+def _in_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
+    """Choose the photos to run in both precisions: `(photos,)`."""
+    number, count = means.recipe.shard or (1, 1)
+    index = number - 1 + count * batch.positions  # in the order of all photos, of which this may be a part
+    chosen = index < means.recipe.control
+    if chosen.any() or means.recipe.accuracy is None or _correction_known(means):
+        return chosen
+    return ~chosen
+
+
+def _correction_known(means: FilterMeans) -> bool:
+    """Tell whether float32's correction is known as well as the recipe asks for."""
+    if means.correction is None:
+        return False
+    spread = std_deviation(means.correction.squared_deviation, means.correction.count)
+    relative = [spread[layer][mean > 0] / mean[mean > 0] for layer, mean in means.measured.mean.items()]
+    std_error = np.median(np.concatenate(relative)) / np.sqrt(means.correction.count)
+    return bool(std_error <= means.recipe.accuracy)
+
+
+def _known_well(means: FilterMeans) -> bool:
+    """Tell whether the means are known as well as the recipe asks for."""
+    tolerance = means.recipe.tolerance
+    if tolerance is None or means.image_count < TOLERANCE_PHOTOS:
+        return False
+    return means.uncertainty is not None and means.uncertainty <= tolerance
+
+
+def _taken(means: FilterMeans) -> Taken:
+    recipe = means.recipe
+    return Taken(means.image_count, means.skipped, recipe.taken_sha256, recipe.photos_sha256)
 
 
 def _pays(fast: keras.Model, exact: keras.Model, shape: tuple[int, int], share_in_both: float, say: Say) -> bool:
@@ -201,6 +315,14 @@ def _pays(fast: keras.Model, exact: keras.Model, shape: tuple[int, int], share_i
 
 def _say_nothing(_: str) -> None:
     pass
+
+
+def _show_nothing(*_: object) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
 
 
 def _position_means(measuring: keras.Model, batch: Pixels) -> PositionMeans:
@@ -222,11 +344,11 @@ def _size(model: keras.Model, size: int | tuple[int, int] | None) -> int | tuple
     return own
 
 
-def no_photo_usable(photos: PhotoList, reader: PhotoReader) -> PhotoError:
-    """Make the error for a folder of which not one photo could be used."""
-    first = reader.skipped[0]
+def no_photo_usable(photos: PhotoList, skipped: Sequence[SkippedPhoto]) -> PhotoError:
+    """Make the error for a folder, or a part of one, of which not one photo could be used."""
     return PhotoError(
-        f"{photos.folder}: none of its {len(photos.names)} photos can be used; the first, {first.photo}, {first.reason}"
+        f"{photos.folder}: none of its {len(photos.names)} photos can be used; the first, {skipped[0].photo}, "
+        f"{skipped[0].reason}"
     )
 
 

@@ -376,9 +376,10 @@ def require_measured_on(graph: Graph, means: FilterMeans) -> None:
     """Refuse means that were measured on another network.
 
     Raises:
-        MeansError: the layers, the weights or the pooling are others, or a mean is negative that cannot be; the text
-            says which.
+        MeansError: the means are those of a part of the photos, the layers, the weights or the pooling are others, or
+            a mean is negative that cannot be; the text says which.
     """
+    means.require_whole()
     means.require_layers(graph.filters, source=graph.model.name)
     found, measured = weights_sha256(graph.model), means.recipe.weights_sha256
     if found != measured:

@@ -1,9 +1,10 @@
 """Writing a result whole or not at all."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vggnorm.errors import OutputError
@@ -33,8 +34,9 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         if path.exists() and not force:
             raise OutputError(f"{path}: exists already; give another name, or --force to replace it")
         # Permission bits do not tell what a read-only or full file system does.
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
+        handle, trial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        Path(trial).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot write into {path.parent}: {error.strerror}") from error
     return path
@@ -57,7 +59,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{path}: could not be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the system that would not write may not remove, either
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove the temporary files beside `path` that killed runs have left; only while no other one writes to it."""
+    target = Path(path).resolve()
+    with suppress(OSError):
+        for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name outlast a power cut, where the file system can be asked to."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

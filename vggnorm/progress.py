@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from vggnorm.means import KNOWN_SHARE
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -21,9 +23,14 @@ class _Lines(tqdm):  # type: ignore[type-arg]
             self.shown = self.n
 
 
+# Is told how many photos are done with, how many there are to do, and how surely the means are known by now, if they
+# are: see vggnorm.means.FilterMeans.uncertainty. First, it is told where the run begins.
+Progress = Callable[[int, int, float | None], object]
+
+
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is told how many photos are done with, and how many there are to do."""
+def progress_bar() -> Iterator[Progress]:
+    """Show a run's progress, as long as the block lasts."""
     if sys.stderr.isatty():
         bar = tqdm(unit=" photos", dynamic_ncols=True)
     else:
@@ -31,12 +38,21 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
             unit=" photos",
             file=io.StringIO(),  # for tqdm's own carriage returns
             mininterval=SECONDS_BETWEEN_LINES,
-            bar_format="{n_fmt}/{total_fmt} photos, {rate_fmt}, {remaining} left",
+            bar_format="{n_fmt}/{total_fmt} photos, {rate_fmt}, {remaining} left{postfix}",
         )
 
-    def show(done: int, total: int) -> None:
+    def show(done: int, total: int, uncertainty: float | None) -> None:
+        if bar.total is None:  # what was done in an earlier run is no matter of speed
+            bar.initial = bar.n = done
         bar.total = total
+        if uncertainty is not None:
+            bar.set_postfix_str(f"{KNOWN_SHARE:.0%} of filters known to {uncertainty:.1%}", refresh=False)
         bar.update(done - bar.n)
 
     with bar:
         yield show
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, above the bar if there is one."""
+    tqdm.write(line, file=sys.stderr)

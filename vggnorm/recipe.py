@@ -1,7 +1,9 @@
 """By what recipe means were measured: it travels with the numbers."""
 
 import json
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
@@ -9,6 +11,9 @@ from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 
 # What the network computes in. bfloat16: all photos in it, some in float32 as well, and the mean difference is added.
 Precision = Literal["float32", "bfloat16"]
+
+FOR_PEOPLE = ("weights", "photos", "annotations")  # names, of what digests identify
+PHOTOS_TAKEN = ("taken_sha256", "photos_sha256")  # change while a run goes on
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,37 @@ class Recipe:
     interpolation: Interpolation
     precision: Precision
     control: int  # how many photos were to be run in float32 as well; 0 if all are
+    accuracy: float | None  # how well that correction was to be known, however many it takes: see vggnorm.measure
     photos: str  # the folder, for people
     annotations: str  # the file that listed the photos, for people; empty if none
     categories: tuple[str, ...]  # that the photos had to show; empty if any
+    listed: int  # how many photos were found
+    listed_sha256: str  # of their names and sizes: see vggnorm.images.PhotoList.sha256
     limit: int | None  # how many photos were wanted at most
+    tolerance: float | None  # how surely the means were to be known: see vggnorm.means.FilterMeans.uncertainty
+    shard: tuple[int, int] | None  # (3, 16) for the third of sixteen parts of the photos; None for all
     seed: int  # of the order in which photos were taken
-    taken_sha256: str  # of the names of the photos taken: see vggnorm.images.names_sha256
-    photos_sha256: str  # of the photos used: see vggnorm.images.PhotoReader.sha256
+    batch_size: int  # how many photos the network was given at a time; it decides the last digits
+    taken_sha256: str  # of the names of the photos taken: see vggnorm.images.Taken, and for the next
+    photos_sha256: str  # of the photos used
     version: str  # of vggnorm
+
+    def differences(self, other: "Recipe", besides: Collection[str] = ()) -> list[str]:
+        """Say in which of the parts that decide the numbers another recipe differs, and how.
+
+        Args:
+            other: what to compare with.
+            besides: fields that may differ. What is there for people may, and so may the photos taken so far.
+
+        Returns:
+            Of each difference, a text as `size 224 and 256`, with this recipe's value first.
+        """
+        named = [field.name for field in fields(self) if field.name not in {*FOR_PEOPLE, *PHOTOS_TAKEN, *besides}]
+        return [
+            f"{name} {_short(name, getattr(self, name))} and {_short(name, getattr(other, name))}"
+            for name in named
+            if getattr(self, name) != getattr(other, name)
+        ]
 
     @property
     def geometry(self) -> Geometry:
@@ -59,7 +87,7 @@ class Recipe:
         for name, value in values.items():
             if not _CHECKS.get(name, _is_text)(value):
                 raise ValueError(f"the recipe's {name} is {value!r}")
-        for name in "size", "categories":
+        for name in "size", "categories", "shard":
             if isinstance(values[name], list):  # JSON has no tuples
                 values[name] = tuple(values[name])
         if values["preprocessing"] not in get_args(Preprocessing):
@@ -68,6 +96,10 @@ class Recipe:
             raise ValueError(f"the recipe's precision is {values['precision']!r}")
         Geometry(values["size"], values["fit"], values["interpolation"])  # raises for one that does not exist
         return cls(**values)
+
+
+def _short(name: str, value: Any) -> str:
+    return f"{value[:12]}…" if name.endswith("sha256") else str(value)
 
 
 def _is_text(value: Any) -> bool:
@@ -82,12 +114,30 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int  # and not bool
 
 
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))
+
+
+def _is_ratio(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf)
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "include_top": _is_flag,
     "dense": _is_flag,
     "seed": _is_whole,
     "control": _is_whole,
+    "listed": _is_whole,
+    "batch_size": _is_whole,
+    "accuracy": _is_ratio,
+    "tolerance": _is_ratio,
+    "shard": lambda value: value is None or (_is_pair(value) and 1 <= value[0] <= value[1]),
     "limit": lambda value: value is None or _is_whole(value),
-    "size": lambda value: all(map(_is_whole, value if isinstance(value, list) and len(value) == 2 else [value])),
+    "size": lambda value: _is_whole(value) or _is_pair(value),
     "categories": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    **dict.fromkeys(("weights_sha256", "listed_sha256", *PHOTOS_TAKEN), _is_sha256),
 }

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from vggnorm.errors import NetworkError
 from vggnorm.geometry import Geometry, Preprocessing
 from vggnorm.graph import read_graph
-from vggnorm.images import PhotoList, PhotoReader, find_photos, names_sha256
+from vggnorm.images import NOTHING_TAKEN, PhotoList, PhotoReader, Taken, find_photos, names_sha256
 from vggnorm.means import FilterMeans
-from vggnorm.measure import Progress, compute_means, no_photo_usable
+from vggnorm.measure import compute_means, no_photo_usable
 from vggnorm.moments import Moments, PerLayer, std_deviation
 from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
+from vggnorm.progress import Progress
 from vggnorm.rescale import scale_from_mean
 
 PerPhoto = Mapping[str, NDArray[np.floating]]  # layer name -> (photos,)
@@ -236,25 +237,27 @@ def verify(
     photos = photos.shuffled(seed)
     reader = PhotoReader(photos, geometry, limit=limit)
     comparing = comparing_model(original, rescaled, scales, preprocessing)
-    moments, activations = None, None
-    for batch in reader.batches(batch_size):  # (photos, height, width, 3) uint8
-        found = comparing.predict_on_batch(batch)
-        batch_moments = Moments.of(found["mean"])
-        moments = batch_moments if moments is None else moments + batch_moments
-        batch_activations = ActivationsCheck.of(found["deviation"], found["largest"])
-        activations = batch_activations if activations is None else activations | batch_activations
+    moments, activations, taken = None, None, NOTHING_TAKEN
+    for batch in reader.batches(batch_size):
+        taken = batch.taken
+        if len(batch.pixels):
+            found = comparing.predict_on_batch(batch.pixels)
+            batch_moments = Moments.of(found["mean"])
+            moments = batch_moments if moments is None else moments + batch_moments
+            batch_activations = ActivationsCheck.of(found["deviation"], found["largest"])
+            activations = batch_activations if activations is None else activations | batch_activations
         if progress is not None:
-            progress(reader.done, reader.total)
+            progress(taken.count, reader.total(taken), None)
     if moments is None or activations is None:
-        raise no_photo_usable(photos, reader)
+        raise no_photo_usable(photos, taken.skipped)
     slack = {layer: ROUNDING * activations.largest[layer] / scales[layer] for layer in scales}
     if means is not None:  # measured in another precision, they may be off by what is not known of the correction
         unknown = means.correction_std_error
         slack = {layer: np.maximum(slack[layer], FILTER_LIMIT * unknown[layer] / scales[layer]) for layer in scales}
     return VerifyReport(
         photos=moments.count,
-        skipped=len(reader.skipped),
-        means=_check_means(moments, means, _compare_photos(photos, reader, means), slack),
+        skipped=len(taken.skipped),
+        means=_check_means(moments, means, _compare_photos(photos, taken, means), slack),
         activations=activations,
         weights=WeightsCheck(layers_not_finite(normalized), _silent(moments.mean if means is None else means.mean)),
     )
@@ -271,14 +274,14 @@ def _recover_scales(
     }
 
 
-def _compare_photos(photos: PhotoList, reader: PhotoReader, means: FilterMeans | None) -> Photos:
+def _compare_photos(photos: PhotoList, taken: Taken, means: FilterMeans | None) -> Photos:
     if means is None:
         return "other"
-    if means.recipe.photos_sha256 == reader.sha256:
+    if means.recipe.photos_sha256 == taken.photos_sha256:
         return "all"
-    taken = means.image_count + len(means.skipped)
+    measured = means.image_count + len(means.skipped)
     # All of their names with other pixels, as another decoder may give them, are not all of them.
-    is_part = reader.done < taken and means.recipe.taken_sha256 == names_sha256(photos.names[:taken])
+    is_part = taken.count < measured and means.recipe.taken_sha256 == names_sha256(photos.names[:measured])
     return "part" if is_part else "other"
 
 

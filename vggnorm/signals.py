@@ -1,0 +1,73 @@
+"""What ends a program early: SIGINT (Ctrl-C), SIGTERM (batch systems, shutdown) and SIGHUP (a closed terminal).
+
+Only the command line uses this. The library leaves signals alone.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The program was told to end.
+
+    Attributes:
+        status: what to exit with: 128 and the signal's number, as shells count.
+    """
+
+    def __init__(self, number: int, text: str = "Interrupted; nothing was written") -> None:
+        super().__init__(text)
+        self.status = 128 + number
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Have each of the signals raise `Interrupted` as long as the block lasts."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def noting() -> Iterator[Callable[[], int | None]]:
+    """Have the first signal only noted as long as the block lasts; a second one ends the process at once.
+
+    Yields:
+        What gives the number of the signal that has come, or None.
+    """
+    noted: int | None = None
+
+    def note(number: int, _: FrameType | None) -> None:
+        nonlocal noted
+        noted = number
+        for ending in ENDING:
+            if signal.getsignal(ending) == note:
+                signal.signal(ending, signal.SIG_DFL)
+
+    with _handling(note):
+        yield lambda: noted
+
+
+@contextmanager
+def _handling(handler: Handler) -> Iterator[None]:
+    """Set a handler, except for signals that are ignored: `nohup` and shells have their reasons."""
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+    if threading.current_thread() is threading.main_thread():  # Python lets no other one do it
+        before = {number: signal.getsignal(number) for number in ENDING}
+    handled = {number: earlier for number, earlier in before.items() if earlier != signal.SIG_IGN}
+    for number in handled:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in handled.items():
+            signal.signal(number, earlier)
