@@ -23,9 +23,10 @@ from keras import layers
 from zoo import NETWORKS, settle
 
 from vggnorm import modelconfig
-from vggnorm.errors import NetworkError
-from vggnorm.h5file import read_means, read_shapes
-from vggnorm.means import FilterMeans
+from vggnorm.coco import list_photos
+from vggnorm.errors import MeansError, NetworkError, PhotoError
+from vggnorm.h5file import is_hdf5, read_means, read_shapes
+from vggnorm.means import FilterMeans, load_means
 from vggnorm.modelconfig import require_known
 from vggnorm.network import _load_weights, load_network, save_network, weights_sha256
 from vggnorm.untrusted import open_hdf5, read_model_config
@@ -648,3 +649,32 @@ def test_files_of_keras_are_loaded_as_by_keras(name: str, suffix: str, tmp_path:
     assert type(loaded) is type(expected)
     assert loaded.get_config() == expected.get_config()
     assert weights_sha256(loaded) == weights_sha256(model)
+
+
+# Damage that HDF5 itself does not survive
+
+
+def test_a_heap_on_which_hdf5_would_work_for_ever_is_refused(some_means: FilterMeans, tmp_path: Path) -> None:
+    path = tmp_path / "normalized.h5"
+    save_network(small(), path, some_means)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL\x01\0\0\0") + 16
+    while content[place : place + 2] != b"\0\0":  # the free piece at the end of the heap
+        place += 16 + -(-int.from_bytes(content[place + 8 : place + 16], "little") // 8) * 8
+    content[place + 8 : place + 16] = bytes(8)
+    path.write_bytes(content)
+    with pytest.raises(NetworkError, match=r"normalized\.h5: is refused: its texts are damaged"):
+        read_means(path)
+
+
+# Other files
+
+
+def test_other_files_that_are_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(MeansError, match="pipe: cannot be read: it is no regular file"):
+        load_means(path)
+    with pytest.raises(PhotoError, match="pipe: cannot be read: it is no regular file"):
+        list_photos(path)
+    assert not is_hdf5(path)

@@ -26,7 +26,7 @@ WRITTEN_AS = "2.15.0"  # the Keras whose layout the file has
 
 def is_hdf5(path: Path) -> bool:
     """Tell by its first bytes whether a file is an HDF5 file; not so if it cannot be read."""
-    return bool(h5py.is_hdf5(path))
+    return path.is_file() and bool(h5py.is_hdf5(path))  # a pipe would be waited for
 
 
 def check_h5_output(path: str | Path, *, force: bool = False) -> Path:
@@ -99,7 +99,11 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
     """
     with open_hdf5(path) as file:
         for layer, datasets in _datasets(file).items():
-            yield layer, [dataset[()] for dataset in datasets]
+            try:
+                arrays = [dataset[()] for dataset in datasets]
+            except (OSError, RuntimeError) as error:
+                raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
+            yield layer, arrays
 
 
 def read_means(path: Path) -> FilterMeans:

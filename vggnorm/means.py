@@ -15,6 +15,7 @@ from vggnorm.errors import MeansError
 from vggnorm.moments import Float64, Moments, PerLayer, std_deviation
 from vggnorm.output import check_output, replacing
 from vggnorm.recipe import Recipe
+from vggnorm.untrusted import require_regular_file
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def load_means(path: str | Path) -> FilterMeans:
         for name in TEXTS:
             parts[name] = str(record[name])
         return means_from_parts(parts)
-    except ValueError as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise MeansError(f"{path}: not usable as means: {error}; measure again with compute-means") from error
 
 
@@ -243,6 +244,7 @@ def _load_record(path: Path) -> NDArray[np.void]:
 
 def _require_npy(path: Path) -> None:
     try:
+        require_regular_file(path)
         with path.open("rb") as file:
             magic = file.read(len(npy_format.MAGIC_PREFIX))
     except OSError as error:

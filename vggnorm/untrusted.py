@@ -4,7 +4,9 @@ HDF5 and zip are formats in which a small file can name other files, contain its
 none of that, so it is refused: a file holds no more than its own size, and nothing of it is elsewhere. Needs no Keras.
 """
 
+import errno
 import json
+import mmap
 import os
 import stat
 import zipfile
@@ -25,6 +27,7 @@ MAX_CONFIG = 1 << 22  # bytes; the largest of keras.applications has a quarter o
 MAX_ATTRIBUTE = 1 << 24  # bytes
 MAX_TEXTS = 1 << 30  # bytes
 MAX_OBJECTS = 50_000  # groups and datasets; the largest of keras.applications has a tenth of that
+HEAP = b"GCOL\x01\0\0\0"  # how each heap of texts begins
 NUMBERS = (h5t.FLOAT, h5t.INTEGER, h5t.ENUM)  # HDF5's enumerations are numpy's bool
 TEXTS_BELOW = "/vggnorm_means/"  # where datasets may be texts
 
@@ -39,7 +42,10 @@ def require_regular_file(path: Path) -> None:
     Raises:
         OSError: there is no such file, or it is of another kind; `strerror` says which.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
         raise OSError(0, "it is no regular file")
 
 
@@ -59,6 +65,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise NetworkError(f"{path}: cannot be read: {reason}") from error
     with file:
         try:
+            _check_heaps(path)
             _check_hdf5(file, path.stat().st_size)
         except HarmfulFileError as error:
             raise NetworkError(f"{path}: is refused: {error}") from error
@@ -84,7 +91,10 @@ def read_model_config(path: Path, registered: Container[str] = ()) -> dict[str, 
         text = _read_archive(path)
     else:
         with open_hdf5(path) as file:
-            text = file.attrs.get("model_config", "")
+            try:
+                text = file.attrs.get("model_config", "")
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
+                raise NetworkError(f"{path}: is damaged: {error}") from error
     try:
         if len(text) > MAX_CONFIG:
             raise HarmfulFileError(f"its configuration has more than {MAX_CONFIG:,} bytes")
@@ -105,6 +115,7 @@ def _read_archive(path: Path) -> bytes:
         require_regular_file(path)
         with zipfile.ZipFile(path) as archive:
             _check_members(archive.infolist())
+            _check_heaps(path)  # not compressed, the weights stand in it as they are
             with archive.open(WEIGHTS) as stream, h5py.File(stream, "r") as file:
                 _check_hdf5(file, archive.getinfo(WEIGHTS).file_size)
             with archive.open("config.json") as stream:
@@ -132,6 +143,26 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
             raise HarmfulFileError(f"{member.filename} in it is encrypted or compressed, as Keras does not do")
         if member.file_size != member.compress_size:
             raise HarmfulFileError(f"{member.filename} in it claims another size than it has")
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse a heap of texts on which HDF5 1.14 would work for ever: with a piece of no length, or beyond its end.
+
+    The layout is that of the HDF5 File Format Specification 3.0, section III.E, "Global Heap".
+    """
+    objects = 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        heap = content.find(HEAP)
+        while heap >= 0:
+            end = min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
+            place = heap + 16
+            while place + 16 <= end:
+                index, length = (int.from_bytes(content[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
+                step = length if index == 0 else 16 + -(-length // 8) * 8
+                place, objects = place + step, objects + 1
+                if not step or place > end or objects > 10 * MAX_OBJECTS:
+                    raise HarmfulFileError("its texts are damaged")
+            heap = content.find(HEAP, heap + 8)
 
 
 def _check_hdf5(file: h5py.File, size: int) -> None:
