@@ -141,6 +141,8 @@ VECTORS = ("mean", "squared_deviation", "correction", "correction_squared_deviat
 COUNTS = ("image_count", "control_count")
 TEXTS = ("recipe", "skipped")
 
+MAX_HEADER = 1 << 18  # bytes: thousands of layers, and no more than Python parses without harm, however it is nested
+
 
 def save_means(means: FilterMeans, path: str | Path, *, force: bool = False) -> None:
     """Write the means as one structured record that `np.load(path)` reads without pickle.
@@ -234,7 +236,7 @@ def _load_record(path: Path) -> NDArray[np.void]:
     _require_npy(path)
     try:
         # Mapped, a header that promises more than the file holds is refused before memory is allocated for it.
-        record = npy_format.open_memmap(path, mode="r")
+        record = npy_format.open_memmap(path, mode="r", max_header_size=MAX_HEADER)
     except Exception as error:  # what a damaged header makes numpy raise cannot be foreseen
         raise MeansError(f"{path}: is damaged, or holds pickled objects, which are never loaded: {error}") from error
     if record.shape != () or sorted(record.dtype.names or ()) != sorted(VECTORS + COUNTS + TEXTS):
