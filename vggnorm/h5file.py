@@ -5,9 +5,7 @@ group `vggnorm_means` tell years later what the file is. Needs no Keras.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,16 @@ import vggnorm
 from vggnorm.errors import MeansError, NetworkError, OutputError
 from vggnorm.means import COUNTS, TEXTS, VECTORS, FilterMeans, means_from_parts, means_to_parts
 from vggnorm.output import check_output, replacing
+from vggnorm.untrusted import open_hdf5
 
 Weights = Mapping[str, Mapping[str, NDArray[Any]]]  # layer name -> weight name -> array, in Keras's order
 
-MAX_VECTOR = 1 << 24  # bytes; no layer has two million filters
 WRITTEN_AS = "2.15.0"  # the Keras whose layout the file has
 
 
 def is_hdf5(path: Path) -> bool:
     """Tell by its first bytes whether a file is an HDF5 file; not so if it cannot be read."""
-    return bool(h5py.is_hdf5(path))
+    return path.is_file() and bool(h5py.is_hdf5(path))  # a pipe would be waited for
 
 
 def check_h5_output(path: str | Path, *, force: bool = False) -> Path:
@@ -85,10 +83,27 @@ def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
     Raises:
         NetworkError: the file is no such file, or damaged.
     """
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         return {
             layer: [dataset.shape for dataset in datasets] for layer, datasets in _datasets(file).items() if datasets
         }
+
+
+def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
+    """Read the weights in a Keras 2 model or weights file, layer by layer: its name, and arrays in Keras's order.
+
+    (Keras's own reader takes all that a file lists for a layer into memory before it looks how much a layer needs.)
+
+    Raises:
+        NetworkError: the file is no such file, or damaged.
+    """
+    with open_hdf5(path) as file:
+        for layer, datasets in _datasets(file).items():
+            try:
+                arrays = [dataset[()] for dataset in datasets]
+            except (OSError, RuntimeError) as error:
+                raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
+            yield layer, arrays
 
 
 def read_means(path: Path) -> FilterMeans:
@@ -98,7 +113,7 @@ def read_means(path: Path) -> FilterMeans:
         NetworkError: the file cannot be read, or is no HDF5 file.
         MeansError: it holds no usable means.
     """
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         try:
             if "vggnorm" not in file.attrs or "vggnorm_means" not in file:
                 raise MeansError(f"{path}: does not say how it was made; it was not written by vggnorm normalize")
@@ -106,7 +121,7 @@ def read_means(path: Path) -> FilterMeans:
             group = file["vggnorm_means"]
             parts: dict[str, Any] = {}
             for name in VECTORS:
-                parts[name] = {layer: _vector(group[name][layer]) for layer in layers}
+                parts[name] = {layer: np.asarray(group[name][layer][()]) for layer in layers}
             for name in COUNTS:
                 parts[name] = int(group[name][()])
             for name in TEXTS:
@@ -114,12 +129,6 @@ def read_means(path: Path) -> FilterMeans:
             return means_from_parts(parts)
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise MeansError(f"{path}: what it says of its making is damaged: {error}") from error
-
-
-def _vector(dataset: h5py.Dataset) -> NDArray[Any]:
-    if dataset.ndim != 1 or dataset.nbytes > MAX_VECTOR:  # before memory is allocated for it
-        raise ValueError(f"{dataset.name} is no vector of float64")
-    return np.asarray(dataset[()])
 
 
 def _write_weights(model: h5py.Group, weights: Weights) -> None:
@@ -151,7 +160,7 @@ def _write_means(file: h5py.File, means: FilterMeans) -> None:
 
 
 def _check_written(path: Path, weights: Weights) -> None:
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         for layer, datasets in _datasets(file).items():
             for dataset, array in zip(datasets, weights[layer].values(), strict=True):
                 if not np.array_equal(dataset[()], array, equal_nan=True):
@@ -172,14 +181,3 @@ def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
 
 def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "it is no HDF5 file, or damaged"  # HDF5 says too much
-        raise NetworkError(f"{path}: cannot be read: {reason}") from error
-    with file:
-        yield file
