@@ -16,6 +16,8 @@ from vggnorm.means import FilterMeans, SkippedPhoto, load_means, save_means
 from vggnorm.recipe import Recipe
 
 if TYPE_CHECKING:
+    from vggnorm.identification import Identification, identify
+    from vggnorm.matching import load_original
     from vggnorm.measure import compute_means
     from vggnorm.network import load_network, normalize, save_network
     from vggnorm.verification import VerifyReport, verify
@@ -24,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FilterMeans",
+    "Identification",
     "MeansError",
     "NetworkError",
     "OutputError",
@@ -34,8 +37,10 @@ __all__ = [
     "VggnormError",
     "__version__",
     "compute_means",
+    "identify",
     "load_means",
     "load_network",
+    "load_original",
     "normalize",
     "save_means",
     "save_network",
@@ -45,7 +50,10 @@ __all__ = [
 # These modules import Keras, and with it TensorFlow, which takes seconds: only when one of the names is asked for.
 _NEEDS_KERAS = {
     "compute_means": "vggnorm.measure",
+    "Identification": "vggnorm.identification",
+    "identify": "vggnorm.identification",
     "load_network": "vggnorm.network",
+    "load_original": "vggnorm.matching",
     "normalize": "vggnorm.network",
     "save_network": "vggnorm.network",
     "verify": "vggnorm.verification",

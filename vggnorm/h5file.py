@@ -4,12 +4,14 @@ Keras 3, Keras 2 and `keras.applications` load it. Beside what they read, the ro
 group `vggnorm_means` tell years later what the file is. Needs no Keras.
 """
 
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -29,6 +31,26 @@ WRITTEN_AS = "2.15.0"  # the Keras whose layout the file has
 def is_hdf5(path: Path) -> bool:
     """Tell by its first bytes whether a file is an HDF5 file; not so if it cannot be read."""
     return bool(h5py.is_hdf5(path))
+
+
+def holds_model(path: Path) -> bool:
+    """Tell whether an HDF5 file is a whole model's, and not one of weights alone.
+
+    Raises:
+        NetworkError: the file cannot be read, or is no HDF5 file.
+    """
+    with _open(path) as file:
+        return "model_config" in file.attrs
+
+
+def holds_means(path: Path) -> bool:
+    """Tell whether a file says with which means it was made; see `read_means`.
+
+    Raises:
+        NetworkError: the file cannot be read, or is no HDF5 file.
+    """
+    with _open(path) as file:
+        return "vggnorm" in file.attrs
 
 
 def check_h5_output(path: str | Path, *, force: bool = False) -> Path:
@@ -80,7 +102,9 @@ def write_h5(
 
 
 def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
-    """Tell the shapes of the weights in a Keras 2 model or weights file: layer name -> shapes, layers without left out.
+    """Tell the shapes of the weights in a model or weights file: layer name -> shapes, layers without left out.
+
+    The file may be one of Keras 2, a `.weights.h5` of Keras 3, or a `.keras`.
 
     Raises:
         NetworkError: the file is no such file, or damaged.
@@ -89,6 +113,24 @@ def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
         return {
             layer: [dataset.shape for dataset in datasets] for layer, datasets in _datasets(file).items() if datasets
         }
+
+
+def read_weights(path: Path, layers: Iterable[str]) -> dict[str, list[NDArray[Any]]]:
+    """Read the weights of some layers: layer name -> arrays in the file's order, the kernel before the bias.
+
+    Args:
+        path: a file as `read_shapes` takes it.
+        layers: some of the names that it gives.
+
+    Raises:
+        NetworkError: the file is no such file, or damaged.
+    """
+    with _open(path) as file:
+        datasets = _datasets(file)
+        try:
+            return {layer: [np.asarray(dataset[()]) for dataset in datasets[layer]] for layer in layers}
+        except (OSError, RuntimeError, ValueError) as error:
+            raise NetworkError(f"{path}: is damaged: {error}") from error
 
 
 def read_means(path: Path) -> FilterMeans:
@@ -160,6 +202,8 @@ def _check_written(path: Path, weights: Weights) -> None:
 
 def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     """Find the weights where Keras 2 kept them: at the root, or under `model_weights` in a whole model's file."""
+    if "layers" in file and "layer_names" not in file.attrs:
+        return _keras3_datasets(file)
     try:
         root = file.get("model_weights", file)
         return {
@@ -170,14 +214,46 @@ def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
         raise NetworkError(f"{file.filename}: is no Keras .h5 file of weights, or damaged: {error}") from error
 
 
+def _keras3_datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
+    """Find the weights where Keras 3 keeps them: `layers/conv2d_1/vars/0`, with the layer's own name as an attribute.
+
+    The order is that in which Keras counts the layers of a kind; of several kinds, one comes after the other.
+    """
+    try:
+        groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
+        return {
+            _text(group.attrs.get("name", name)): [group[index] for index in sorted(group, key=int)]
+            for name, group in groups.items()
+        }
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise NetworkError(f"{file.filename}: is no Keras file of weights, or damaged: {error}") from error
+
+
+def _counted(name: str) -> tuple[str, int]:
+    """Split `conv2d_10` into the kind and its count, which the first of a kind lacks."""
+    kind, _, count = name.rpartition("_")
+    return (kind, int(count)) if kind and count.isdigit() else (name, 0)
+
+
 def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
+
+
+def _unzipped(path: Path) -> Path | BinaryIO:
+    """Give the HDF5 file inside a `.keras` file; any other file as it is."""
+    if not zipfile.is_zipfile(path):
+        return path
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return io.BytesIO(archive.read("model.weights.h5"))
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise NetworkError(f"{path}: is no .keras file, or damaged: {error}") from error
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(_unzipped(path), "r")
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "it is no HDF5 file, or damaged"  # HDF5 says too much
         raise NetworkError(f"{path}: cannot be read: {reason}") from error
