@@ -204,7 +204,7 @@ def test_small_deviations_are_said(said_of: Any, model: Any, means: FilterMeans)
 
     found = said_of(vggnorm.normalize(model, means), means, change)
     assert found.kind == "normalized"
-    assert "conv2, conv3 have small deviations besides (1.0e-03 of the weights at most" in found.sentence
+    assert "conv2, conv3 deviate from that besides (by 1.0e-03 of the weights at most" in found.sentence
     assert found.state("conv2") == "nearly rescaled"
     assert not found.intact
 

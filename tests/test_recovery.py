@@ -245,6 +245,19 @@ def test_other_units_of_pixels(photo: Any, chain: Any, scales: dict[str, Any]) -
     assert_recovered(recovery, scales)
 
 
+@pytest.mark.parametrize("photo", [1.0, 255.0])
+def test_a_mean_colour_in_the_first_biases(photo: float, chain: Any, scales: dict[str, Any]) -> None:
+    found = divide(weights_of(chain), scales, photo)
+    found["conv1"]["bias"] -= found["conv1"]["kernel"].sum(axis=(0, 1, 2)) * 110 / photo
+    recovery = recover_scales(chain, found)
+    assert not recovery.layers["conv1"].bias_fits.all()
+    np.testing.assert_allclose(recovery.layers["conv1"].scale, scales["conv1"], rtol=1e-5)
+    np.testing.assert_allclose(recovery.layers["conv1"].link, photo, rtol=1e-5)
+    for name in "conv2", "conv3", "conv4":
+        np.testing.assert_allclose(recovery.layers[name].scale, scales[name], rtol=FLOAT32)
+        assert recovery.layers[name].bias_fits.all()
+
+
 @pytest.mark.parametrize(("kind", "tolerance"), [("float16", 2**-11), ("bfloat16", 2**-8)])
 def test_sixteen_bits(kind: str, tolerance: float, chain: Any, scales: dict[str, Any], rescaled: Found) -> None:
     import ml_dtypes

@@ -46,6 +46,7 @@ CONSTANT = 1e-3  # relative spread of what counts as one number
 # layers, and the layers' median ratios are 0.75 to 1.03. Means exchanged among a layer's filters are not correlated.
 CORRELATION, RATIO = 0.4, 2.0
 EXACT, CLOSE = 1e-4, 0.05  # relative
+ALMOST = 0.99  # share of filters that are close; means over other photos never come as near
 FILTERS_SHOWN = 6
 
 
@@ -90,6 +91,8 @@ class MeansComparison:
         """Say how the scales compare with the means, if they are related; rounding is that of the weights, relative."""
         if (np.abs(self.every_ratio - 1) <= max(EXACT, 2 * rounding)).all():
             return f"It is normalized, exactly by {self.source}."
+        if self.share_close > ALMOST:
+            return f"It is normalized, by {self.source} or nearly the same."
         return (
             "It is normalized, by means that were measured on other photos, or photos cut in another way, than "
             f"{self.source}: its scales are {self.median:.2f} times those in the median, {self.share_close:.0%} of the "
@@ -259,8 +262,8 @@ class Identification:
         if nearly:
             worst = max(float(np.median(layers[name].residual)) for name in nearly)
             said.append(
-                f"{_some(nearly)} {'has' if len(nearly) == 1 else 'have'} small deviations besides ({worst:.1e} of the "
-                "weights at most, in a layer's median filter), as coarse rounding or further training leave them."
+                f"{_some(nearly)} {'deviates' if len(nearly) == 1 else 'deviate'} from that besides (by {worst:.1e} of the "
+                "weights at most, in a layer's median filter), as coarse rounding, pruning or further training leave it."
             )
         wrong = [name for name in layers if self.state(name) == "other weights" or name in self.troubles]
         wrong += self._wrong_normalizations()
