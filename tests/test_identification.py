@@ -196,6 +196,17 @@ def test_damaged_filters_biases_and_channels_are_named(said_of: Any, model: Any,
     assert not found.intact
 
 
+def test_a_sign_that_changed_is_not_compared_with_means(said_of: Any, model: Any, means: FilterMeans) -> None:
+    def change(weights: Any) -> None:
+        for name in "kernel", "bias":
+            weights[f"conv4/conv4/{name}:0"][..., 2] *= -1
+
+    found = said_of(vggnorm.normalize(model, means), means, change)
+    assert (found.kind, found.intact) == ("normalized", False)
+    assert found.state("conv4") == "rescaled; filter 2 with the sign changed"
+    assert np.isnan(found.comparison.ratio["conv4"][2])
+
+
 def test_small_deviations_are_said(said_of: Any, model: Any, means: FilterMeans) -> None:
     def change(weights: Any) -> None:
         for name in "conv2", "conv3":

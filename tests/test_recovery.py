@@ -215,6 +215,11 @@ def test_a_negative_scale_is_found(chain: Any, scales: dict[str, Any], rescaled:
     np.testing.assert_allclose(layer.scale, scales["conv4"] * [1, 1, -1, 1, 1], rtol=FLOAT32)
 
 
+def test_so_is_that_of_a_whole_layer(chain: Any, scales: dict[str, Any], rescaled: Found) -> None:
+    rescaled["conv4"] = {name: -array for name, array in rescaled["conv4"].items()}
+    np.testing.assert_allclose(recover_scales(chain, rescaled).layers["conv4"].scale, -scales["conv4"], rtol=FLOAT32)
+
+
 def test_filters_and_channels_without_weights(chain: Any, scales: dict[str, Any]) -> None:
     kernel, bias = chain.get_layer("conv2").get_weights()
     kernel[..., 0] = kernel[..., 1] = 0  # two filters without weights, of which one has no bias, either

@@ -262,8 +262,9 @@ class Identification:
         if nearly:
             worst = max(float(np.median(layers[name].residual)) for name in nearly)
             said.append(
-                f"{_some(nearly)} {'deviates' if len(nearly) == 1 else 'deviate'} from that besides (by {worst:.1e} of the "
-                "weights at most, in a layer's median filter), as coarse rounding, pruning or further training leave it."
+                f"{_some(nearly)} {'deviates' if len(nearly) == 1 else 'deviate'} from that besides (by {worst:.1e} of "
+                "the weights at most, in a layer's median filter), as coarse rounding, pruning or further training "
+                "leave it."
             )
         wrong = [name for name in layers if self.state(name) == "other weights" or name in self.troubles]
         wrong += self._wrong_normalizations()
