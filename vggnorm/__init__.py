@@ -16,6 +16,8 @@ from vggnorm.means import FilterMeans, SkippedPhoto, load_means, save_means
 from vggnorm.recipe import Recipe
 
 if TYPE_CHECKING:
+    from vggnorm.identification import Identification, identify
+    from vggnorm.matching import load_original
     from vggnorm.measure import compute_means
     from vggnorm.merging import merge_means
     from vggnorm.network import load_network, normalize, save_network
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FilterMeans",
+    "Identification",
     "MeansError",
     "NetworkError",
     "OutputError",
@@ -36,8 +39,10 @@ __all__ = [
     "VggnormError",
     "__version__",
     "compute_means",
+    "identify",
     "load_means",
     "load_network",
+    "load_original",
     "merge_means",
     "normalize",
     "save_means",
@@ -50,7 +55,10 @@ __all__ = [
 _ON_DEMAND = {
     "compute_means": "vggnorm.measure",
     "merge_means": "vggnorm.merging",
+    "Identification": "vggnorm.identification",
+    "identify": "vggnorm.identification",
     "load_network": "vggnorm.network",
+    "load_original": "vggnorm.matching",
     "normalize": "vggnorm.network",
     "save_network": "vggnorm.network",
     "verify": "vggnorm.verification",

@@ -369,12 +369,39 @@ def _load_original(recipe: Recipe, network: str | None, weights: str, pooling: s
 
 @main.command()
 @click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@click.option(
+    "--original",
+    metavar="imagenet|FILE",
+    help="Compare FILE.h5, made by anyone, with the network it may be made from: Keras's ImageNet weights of VGG16 or "
+    "VGG19, or a file of a model or of VGG's weights.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="With --original: measure the original's means on this folder of photos, and compare the scales with them.",
+)
+@click.option(
+    "--means",
+    "means_file",
+    type=click.Path(path_type=Path),
+    help="With --original: compare the scales with these means, which compute-means saved.",
+)
+@click.option("--limit", type=click.IntRange(min=1), default=64, help="Use so many photos of --data.")
 @json_option
-def inspect(file: Path, as_json: bool) -> None:
+def inspect(
+    *, file: Path, original: str | None, data: Path | None, means_file: Path | None, limit: int, as_json: bool
+) -> None:
     """Tell what a file holds and how it was made.
 
-    FILE is what compute-means or normalize saved.
+    FILE is what compute-means or normalize saved; with --original, any network's file. Its scales are then found by
+    comparing its weights with the original's.
     """
+    if original is not None:
+        found = _identify(file, original, data, means_file, limit)
+        click.echo(json.dumps(found.to_dict(), indent=2) if as_json else f"{file}: {found}")
+        return
+    if data is not None or means_file is not None:
+        raise click.UsageError("--data and --means need --original")
     is_network = is_hdf5(file)
     means = read_means(file) if is_network else load_means(file)
     if as_json:
@@ -382,3 +409,21 @@ def inspect(file: Path, as_json: bool) -> None:
         return
     click.echo(f"{file}: {'a network normalized with the means below' if is_network else 'means'}")
     click.echo(f"measured by vggnorm {means.recipe.version}\n\n{format_summary(means)}")
+
+
+def _identify(file: Path, original: str, data: Path | None, means_file: Path | None, limit: int) -> Any:
+    """Compare a file with the original, and with means if there are any."""
+    if data is not None and means_file is not None:
+        raise click.UsageError("give --data or --means, and not both")
+    means = None if means_file is None else load_means(means_file)
+    import_keras()
+    model = vggnorm.load_original(original, file)
+    if data is not None:
+        if model.name not in VGG:
+            raise NetworkError(
+                f"{original}: a model file does not say what it takes photos as; measure it with compute-means, and "
+                "give --means"
+            )
+        with progress_bar() as progress:
+            means = vggnorm.compute_means(model, data, limit=limit, progress=progress)
+    return vggnorm.identify(file, model, means)

@@ -74,6 +74,22 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+@contextmanager
+def open_weights(path: Path) -> Iterator[h5py.File]:
+    """Open the HDF5 file that holds weights, after a look at it: a `.keras` archive's inner one, or the file itself.
+
+    Raises:
+        NetworkError: as of `open_hdf5` and `read_model_config`.
+    """
+    if path.suffix != ".keras":
+        with open_hdf5(path) as file:
+            yield file
+        return
+    _read_archive(path)
+    with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS) as stream, h5py.File(stream, "r") as file:
+        yield file
+
+
 def read_model_config(path: Path, registered: Container[str] = ()) -> dict[str, Any]:
     """Look at all of a model file before Keras does, and read its configuration.
 
