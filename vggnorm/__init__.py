@@ -18,6 +18,7 @@ from vggnorm.recipe import Recipe
 if TYPE_CHECKING:
     from vggnorm.measure import compute_means
     from vggnorm.network import load_network, normalize, save_network
+    from vggnorm.plot import plot_before_after, plot_every_layer, plot_means, save_figure
     from vggnorm.verification import VerifyReport, verify
 
 __version__ = "0.1.0"
@@ -37,17 +38,26 @@ __all__ = [
     "load_means",
     "load_network",
     "normalize",
+    "plot_before_after",
+    "plot_every_layer",
+    "plot_means",
+    "save_figure",
     "save_means",
     "save_network",
     "verify",
 ]
 
-# These modules import Keras, and with it TensorFlow, which takes seconds: only when one of the names is asked for.
-_NEEDS_KERAS = {
+# These modules import Keras, and with it TensorFlow, which takes seconds, or matplotlib and scipy: only when one of the
+# names is asked for.
+_ON_DEMAND = {
     "compute_means": "vggnorm.measure",
     "load_network": "vggnorm.network",
     "normalize": "vggnorm.network",
     "save_network": "vggnorm.network",
+    "plot_before_after": "vggnorm.plot",
+    "plot_every_layer": "vggnorm.plot",
+    "plot_means": "vggnorm.plot",
+    "save_figure": "vggnorm.plot",
     "verify": "vggnorm.verification",
     "VerifyReport": "vggnorm.verification",
 }
@@ -58,6 +68,6 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_KERAS:
+    if name not in _ON_DEMAND:
         raise AttributeError(f"module 'vggnorm' has no attribute {name!r}")
-    return getattr(import_module(_NEEDS_KERAS[name]), name)
+    return getattr(import_module(_ON_DEMAND[name]), name)
