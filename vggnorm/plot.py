@@ -31,7 +31,7 @@ REACH = 3.0  # a curve goes on for so many bandwidths beyond the outermost filte
 EQUAL = 1e-9  # means that differ by no more than this, relatively, are drawn as one
 
 # Inches
-WIDTH, PANEL, SMALL_PANEL, MARGIN = 7.2, 2.7, 1.0, 0.6
+WIDTH, PANEL, SMALL_PANEL, MARGIN = 6.4, 2.3, 1.0, 0.5
 COLUMNS = 4  # of small panels
 
 # Colour and line both tell curves apart, so that neither print in grey nor colour blindness makes two look alike. The
@@ -48,7 +48,7 @@ STYLE: Any = {
     "legend.borderaxespad": 0,
     "legend.handlelength": 3.2,
     "lines.linewidth": 1.6,
-    "savefig.dpi": 200,
+    "savefig.dpi": 225,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "vggnorm",  # the same figure gives the same file
     "pdf.fonttype": 42,
@@ -258,7 +258,7 @@ def _require_firing(*shown: _Shown) -> None:
     for one in shown:
         if (one.together <= 0).all():
             raise MeansError(
-                f"{one.caption}: no filter fires, so that a logarithmic axis has nothing to show; measure on more photos"
+                f"{one.caption}: no filter fires, so that a logarithmic axis has nothing to show; measure more photos"
             )
 
 
