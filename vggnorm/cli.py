@@ -427,3 +427,61 @@ def _identify(file: Path, original: str, data: Path | None, means_file: Path | N
         with progress_bar() as progress:
             means = vggnorm.compute_means(model, data, limit=limit, progress=progress)
     return vggnorm.identify(file, model, means)
+
+
+@main.command()
+@click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@click.argument("after_file", metavar="[AFTER.npy]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME",
+    help="Give this layer a curve of its own, or another one given.  [default: three that differ]",
+)
+@click.option("--every-layer", is_flag=True, help="Give every layer a panel of its own.")
+@click.option("--log", is_flag=True, help="Take a logarithmic axis, as --every-layer and before and after always have.")
+@force_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="figure.png",
+    help="File to write: .png, .svg or .pdf.",
+)
+def plot(
+    *,
+    file: Path,
+    after_file: Path | None,
+    layers: tuple[str, ...],
+    every_layer: bool,
+    log: bool,
+    force: bool,
+    output: Path,
+) -> None:
+    """Draw how the mean activations of the filters are distributed.
+
+    Of means.npy, those that compute-means saved; of FILE.h5, which normalize saved, those it was made with, and 1,
+    which it makes of them. With AFTER.npy, for which compute-means measured the normalized network, before and after.
+    """
+    from vggnorm.plot import check_figure_output  # noqa: PLC0415  matplotlib and scipy, for those who need them
+
+    if every_layer and layers:
+        raise click.UsageError("--every-layer draws all of them: leave out --layer")
+    check_figure_output(output, force=force)
+    is_network = is_hdf5(file)
+    means = read_means(file) if is_network else load_means(file)
+    if after_file is not None and is_hdf5(after_file):
+        raise MeansError(
+            f"{after_file}: holds the means from before it was normalized; measure it with compute-means "
+            f"--network {after_file} --preprocessing {means.recipe.preprocessing}, and give the means which that saves"
+        )
+    after = None if after_file is None else load_means(after_file)
+    if every_layer:
+        figure = vggnorm.plot_every_layer(means, after)
+    elif is_network or after is not None:
+        figure = vggnorm.plot_before_after(means, after, layers=layers)
+    else:
+        figure = vggnorm.plot_means(means, layers=layers, log=log)
+    vggnorm.save_figure(figure, output, force=force)
+    click.echo(f"figure saved as {output}")
