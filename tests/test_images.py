@@ -429,7 +429,7 @@ def test_a_jpeg_that_is_far_too_large_is_decoded_smaller(size: int, reduction: i
     clouds = Image.fromarray(make_noise(16, 12)).resize((1024, 768), Image.Resampling.BICUBIC)
     clouds.save(tmp_path / "photo.jpg", quality=95)
     geometry = Geometry(size, "crop", "bilinear")
-    loaded = images._load(tmp_path / "photo.jpg", geometry)
+    loaded = images.load_photo(tmp_path / "photo.jpg", geometry)
     assert loaded.size == (1024 // reduction, 768 // reduction)
     with Image.open(tmp_path / "photo.jpg") as whole:
         expected = whole.resize((size, size), Image.Resampling.BILINEAR, box=(176, 48, 848, 720))

@@ -22,16 +22,16 @@ class _Lines(tqdm):  # type: ignore[type-arg]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is told how many photos are done with, and how many there are to do."""
+def progress_bar(unit: str = "photos") -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told how many photos, or others, are done with, and how many there are to do."""
     if sys.stderr.isatty():
-        bar = tqdm(unit=" photos", dynamic_ncols=True)
+        bar = tqdm(unit=f" {unit}", dynamic_ncols=True)
     else:
         bar = _Lines(
-            unit=" photos",
+            unit=f" {unit}",
             file=io.StringIO(),  # for tqdm's own carriage returns
             mininterval=SECONDS_BETWEEN_LINES,
-            bar_format="{n_fmt}/{total_fmt} photos, {rate_fmt}, {remaining} left",
+            bar_format=f"{{n_fmt}}/{{total_fmt}} {unit}, {{rate_fmt}}, {{remaining}} left",
         )
 
     def show(done: int, total: int) -> None:
