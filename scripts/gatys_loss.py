@@ -8,9 +8,9 @@ for the content picture, and A the Gram matrix for the style picture.
     style       E_l = 1 / (4 N^2) * sum (G - A)^2
     total       content_weight * mean of C_l + style_weight * sum of w_l E_l, where the w_l sum to 1
 
-E_l is the paper's, which has the two M in the Gram matrices before the sum; here each picture has its own M, so that the
-style picture may be of another size. C_l is the paper's divided by N M: it then no longer grows with the picture and
-the layer, and one content_weight serves all sizes.
+E_l is the paper's, but each Gram matrix is divided by the M of its own picture, so that the style picture may be of
+another size. C_l is the paper's divided by N M: so it does not grow with the picture and the layer, and one
+content_weight serves all sizes.
 
 Divide all activations of a layer by c, and its C_l is divided by c^2 and its E_l by c^4. That is why a network with
 filters of very different mean activation needs weights tuned by hand, and a normalized one does not.
@@ -96,9 +96,9 @@ class Objective:
                 f"style transfer takes gradients from TensorFlow, and Keras works with {keras.backend.backend()}; "
                 "set KERAS_BACKEND=tensorflow"
             )
-        if photo_size(model) is not None:
+        if (size := photo_size(model)) is not None:
             raise NetworkError(
-                f"{model.name}: takes pictures of {photo_size(model)} pixels only; give a network without dense layers"
+                f"{model.name}: takes pictures of {size[0]} x {size[1]} only; give a network without dense layers"
             )
         self.weights = weights
         self._activating = _activations(model, {*weights.content_layers, *weights.style_layers})

@@ -38,6 +38,7 @@ CONTENT_LAYERS = ("block4_conv2",)
 STYLE_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
 SMALLEST = 32  # pixels: VGG halves a picture four times before block5
 WHITE = 255.0
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 # Pictures
@@ -55,7 +56,9 @@ def read_picture(path: Path, size: int) -> Picture:
         raise PhotoError(f"{path}: {error}") from error
     width, height = (round(side * size / max(image.size)) for side in image.size)
     if min(width, height) < SMALLEST:
-        raise PhotoError(f"{path}: would be {width} x {height} pixels; each side must have {SMALLEST}, give a --size")
+        raise PhotoError(
+            f"{path}: would be {width} x {height} pixels, and each side must be {SMALLEST} or more; give a larger size"
+        )
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), np.float64)
 
 
@@ -63,18 +66,18 @@ def write_picture(picture: Picture, path: Path) -> None:
     """Write a picture in the format that the path's ending names."""
     image = Image.fromarray(np.clip(np.rint(picture), 0, WHITE).astype(np.uint8))
     with replacing(path) as temporary:
-        image.save(temporary, format=Image.registered_extensions()[path.suffix.lower()], quality=90)
+        image.save(temporary, format=FORMATS[path.suffix.lower()], quality=90)
 
 
 def check_picture_output(path: Path, *, force: bool) -> None:
     """Refuse, before any work is done, a picture that could not or should not be written.
 
     Raises:
-        OutputError: as `check_output` has it, or the ending is not that of a format for pictures.
+        OutputError: as `check_output` has it, or the ending is not one of `FORMATS`.
     """
     check_output(path, force=force)
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise OutputError(f"{path}: {path.suffix or 'no ending'} is no format for pictures; give a name in .png or .jpg")
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"{path}: does not end in {', '.join(FORMATS)}; give a name that does")
 
 
 def intermediate_path(output: Path, iteration: int) -> Path:
