@@ -219,7 +219,7 @@ def read_style_layers(values: Sequence[str]) -> dict[str, float]:
 @click.option("--seed", type=int, default=0, help="Of the noise.")
 @click.option("--optimizer", type=click.Choice(("lbfgs", "adam")), default="lbfgs", help="How to minimize.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=5.0, help="Of Adam, in pixels.")
-@click.option("--iterations", type=click.IntRange(min=0), default=200, help="How many steps to make.")
+@click.option("--iterations", type=click.IntRange(min=1), default=200, help="How many steps to make.")
 @click.option("--every", type=click.IntRange(min=1), metavar="N", help="Write each N-th picture, too: out_0050.png.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 def main(**options: Any) -> None:

@@ -177,12 +177,6 @@ def test_from_noise_the_content_comes_back(run: Callable[..., Result]) -> None:
     assert after["content conv3"] < before["content conv3"] / 10
 
 
-def test_without_iterations_the_content_stays(run: Callable[..., Result], photo_folder: Path, tmp_path: Path) -> None:
-    assert run("--iterations", "0").exit_code == 0
-    content = style_transfer.read_picture(photo_folder / "0.jpg", 48)
-    np.testing.assert_array_equal(pixels(tmp_path / "out.png"), content)
-
-
 def test_pictures_on_the_way(run: Callable[..., Result], tmp_path: Path) -> None:
     assert run("--every", "2", "--optimizer", "adam").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "out_0002.png", "out_0004.png"]
