@@ -481,7 +481,7 @@ def test_a_jpeg_that_is_far_too_large_is_decoded_smaller(size: int, reduction: i
     clouds = Image.fromarray(make_noise(16, 12)).resize((1024, 768), Image.Resampling.BICUBIC)
     clouds.save(tmp_path / "photo.jpg", quality=95)
     geometry = Geometry(size, "crop", "bilinear")
-    loaded = images._load(tmp_path / "photo.jpg", geometry)
+    loaded = images.load_photo(tmp_path / "photo.jpg", geometry)
     assert loaded.size == (1024 // reduction, 768 // reduction)
     with Image.open(tmp_path / "photo.jpg") as whole:
         expected = whole.resize((size, size), Image.Resampling.BILINEAR, box=(176, 48, 848, 720))
@@ -774,8 +774,9 @@ def test_what_only_looks_like_a_photo_is_counted_and_told(tmp_path: Path) -> Non
     for name in b"\xff.jpg", b"line\nbreak.jpg":
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"no photo")
     reader = PhotoReader(find_photos(tmp_path), Geometry(4))
-    assert [len(batch) for batch in reader.batches(8)] == [1]
-    assert {photo.photo: photo.reason for photo in reader.skipped} == {
+    batches = list(reader.batches(8))
+    assert [len(batch.pixels) for batch in batches] == [1]
+    assert {photo.photo: photo.reason for photo in batches[-1].taken.skipped} == {
         "circle.jpg": "cannot be read: Too many levels of symbolic links",
         "device.jpg": "is no regular file",
         "line\nbreak.jpg": "is no image, or a damaged one",
