@@ -1,0 +1,168 @@
+"""SIGINT, SIGTERM and SIGHUP save what was measured and exit with 128 + n; SIGKILL loses no more than an interval."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vggnorm.means import load_means
+
+PHOTOS = 3000
+NUMBERS = {"SIGINT": 2, "SIGTERM": 15, "SIGHUP": 1}
+
+
+@pytest.fixture(scope="module")
+def many_photos(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    for index in range(PHOTOS):
+        (folder / f"{index}.jpg").symlink_to(photo_folder / f"{index % 9}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chain_file(make_chain: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network") / "chain.keras"
+    make_chain((8, 8, 8, 8)).save(path)
+    return path
+
+
+@pytest.fixture
+def start(many_photos: Path, chain_file: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start compute-means in a folder of its own, with lines of progress every 0.05 seconds."""
+
+    def start(*options: str, before: str = "", output: str = "means.npy") -> subprocess.Popen[str]:
+        program = "import vggnorm.progress; vggnorm.progress.SECONDS_BETWEEN_LINES = 0.05\n"
+        program += f"{before}\nfrom vggnorm.cli import main; main(prog_name='vggnorm')"
+        arguments = ["compute-means", "--data", many_photos, "--network", chain_file, "--preprocessing", "none"]
+        arguments += ["--size", "96", "--batch-size", "4", "-o", output, *options]
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    return start
+
+
+def wait_for_progress(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "photos, " in line and not line.startswith("0/"):
+            return
+    pytest.fail("ended without progress")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_signal_saves_and_says_how_to_go_on(name: str, start: Callable[..., Any], tmp_path: Path) -> None:
+    process = start()
+    wait_for_progress(process)
+    process.send_signal(getattr(signal, name))
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + NUMBERS[name]
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    last = stderr.splitlines()[-1]
+    done = load_means(tmp_path / "means.npy.checkpoint").image_count
+    assert 0 < done < PHOTOS
+    assert last == (
+        f"Interrupted: stopped after {done} of {PHOTOS} photos; means.npy.checkpoint keeps them: the same again goes on"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["means.npy.checkpoint"]
+
+
+def test_a_second_signal_ends_at_once(start: Callable[..., Any]) -> None:
+    # The network never comes back from its third batch.
+    before = (
+        "import threading, vggnorm.measure as m; calls = []; real = m._position_means\n"
+        "def hang(*a):\n calls.append(1)\n return real(*a) if len(calls) < 3 else threading.Event().wait()\n"
+        "m._position_means = hang"
+    )
+    process = start(before=before)
+    wait_for_progress(process)
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_before_the_first_photo_there_is_nothing_to_save(name: str, start: Callable[..., Any], tmp_path: Path) -> None:
+    before = (
+        "import vggnorm.cli as c, time\ndef wait(): print('waiting', flush=True); time.sleep(60)\nc.import_keras = wait"
+    )
+    process = start(before=before)
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(getattr(signal, name))
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (128 + NUMBERS[name], "")
+    assert stderr == "Interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_to_be_ignored_stays_ignored(start: Callable[..., Any]) -> None:
+    # As after `nohup`.
+    process = start(before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    wait_for_progress(process)
+    process.send_signal(signal.SIGHUP)
+    wait_for_progress(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + 15
+
+
+def test_a_second_run_to_the_same_output_is_refused(start: Callable[..., Any], tmp_path: Path) -> None:
+    first = start("--checkpoint-every", "0")
+    wait_for_progress(first)
+    second = start("--checkpoint-every", "0")
+    stdout, stderr = second.communicate(timeout=60)
+    assert (second.returncode, stdout) == (1, "")
+    assert stderr.startswith(f"Error: means.npy: is being made by process {first.pid} on ")
+    first.kill()
+    first.communicate()
+    assert (tmp_path / "means.npy.lock").exists()
+    third = start("--limit", "4", "--fresh")
+    third.communicate(timeout=60)
+    assert third.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["means.npy"]
+
+
+def test_a_result_that_cannot_be_written_leaves_the_checkpoint(start: Callable[..., Any], tmp_path: Path) -> None:
+    before = (
+        "import vggnorm.cli as c; from vggnorm.errors import OutputError\n"
+        "def fail(m, path, **_): raise OutputError(f'{path}: could not be written: Disk quota exceeded')\n"
+        "c.save_means = fail"
+    )
+    process = start("--limit", "8", before=before)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr.splitlines()[-1] == (
+        "Error: means.npy: could not be written: Disk quota exceeded; means.npy.checkpoint keeps what was measured: "
+        "the same command goes on"
+    )
+    process = start("--limit", "8")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "means.npy.checkpoint: goes on after 8 of 8 photos" in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["means.npy"]
+
+
+def test_torture() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "torture.py"
+    done = subprocess.run(
+        [sys.executable, script, "--kills", "2", "--photos", "600", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 kills, " in done.stdout
