@@ -64,7 +64,9 @@ def test_the_table_of_layers_is_that_of_the_code() -> None:
     assert {function.__name__ for function in layers.RECTIFYING} == {"relu", "leaky_relu"}
 
 
-@pytest.mark.parametrize("script", ["quickstart", "test", "download_coco.py", "fetch_weights.py", "sample_photos.py"])
+@pytest.mark.parametrize(
+    "script", ["quickstart", "test", "download_coco.py", "fetch_weights.py", "sample_photos.py", "torture.py"]
+)
 def test_scripts_can_be_run(script: str) -> None:
     assert (ROOT / "scripts" / script).stat().st_mode & 0o111
 
