@@ -185,6 +185,49 @@ def test_inspect_gives_all_of_it_as_json(made: Path) -> None:
     assert read["all_layers"]["standard_deviation"] == pytest.approx(everything.std())
 
 
+def test_inspect_compares_with_the_original(made: Path, random_vgg16: Path, photo_folder: Path) -> None:
+    common = "inspect", made / "vgg16_norm.h5", "--original", random_vgg16
+    own = run(*common)
+    assert own.exit_code == 0, own.output
+    assert own.stdout.startswith(
+        f"{made / 'vgg16_norm.h5'}: It is normalized, exactly by the means that the file has (9 photos).\n"
+    )
+    given = json.loads(run(*common, "--means", made / "means.npy", "--json").stdout)
+    assert (given["kind"], given["intact"], given["means"]["source"]) == (
+        "normalized",
+        True,
+        "the means given (9 photos)",
+    )
+    measured = run(*common, "--data", photo_folder, "--limit", "3")  # of another size: other means
+    assert measured.exit_code == 0, measured.output
+    assert "by means that were measured on other photos, or photos cut in another way" in measured.stdout
+    assert "(3 photos)" in measured.stdout
+    assert "It is the original" in run("inspect", random_vgg16, "--original", random_vgg16).stdout
+
+
+def test_inspect_needs_the_original_to_compare(made: Path, random_vgg16: Path, tmp_path: Path) -> None:
+    file = made / "vgg16_norm.h5"
+    for arguments, text in (
+        (("--data", tmp_path), "--data and --means need --original"),
+        (("--means", made / "means.npy"), "--data and --means need --original"),
+        (("--original", random_vgg16, "--data", tmp_path, "--means", file), "give --data or --means, and not both"),
+    ):
+        result = run("inspect", file, *arguments)
+        assert (result.exit_code, text in result.stderr) == (2, True)
+    assert "there is no such file" in failed(run("inspect", file, "--original", tmp_path / "missing.keras"))
+    assert "cannot be read" in failed(run("inspect", file, "--original", tmp_path / "missing.h5"))
+    assert "is no HDF5 file" in failed(run("inspect", made / "means.npy", "--original", random_vgg16))
+
+
+def test_inspect_measures_no_model_file_of_unknown_preprocessing(
+    make_chain: Callable[..., Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    make_chain().save(tmp_path / "chain.keras")
+    original = tmp_path / "chain.keras"
+    text = failed(run("inspect", original, "--original", original, "--data", photo_folder))
+    assert "does not say what it takes photos as; measure it with compute-means, and give --means" in text
+
+
 def test_one_photo_has_silent_filters_and_no_standard_error(
     make_chain: Callable[..., Any], photo_folder: Path, tmp_path: Path
 ) -> None:

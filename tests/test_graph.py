@@ -596,10 +596,13 @@ def test_a_missing_model_file_is_named(name: str, tmp_path: Path) -> None:
         load_network(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["bad.keras", "bad.h5"])
-def test_a_damaged_model_file_is_named(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("bad.keras", "cannot be loaded as a Keras model: "), ("bad.h5", "cannot be read")],
+)
+def test_a_damaged_model_file_is_named(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"not a model")
-    with pytest.raises(NetworkError, match=rf"{name}: cannot be loaded as a Keras model"):
+    with pytest.raises(NetworkError, match=rf"{name}: {text}"):
         load_network(str(tmp_path / name))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import struct
 import sys
 import threading
@@ -480,7 +481,7 @@ def test_a_jpeg_that_is_far_too_large_is_decoded_smaller(size: int, reduction: i
     clouds = Image.fromarray(make_noise(16, 12)).resize((1024, 768), Image.Resampling.BICUBIC)
     clouds.save(tmp_path / "photo.jpg", quality=95)
     geometry = Geometry(size, "crop", "bilinear")
-    loaded = images._load(tmp_path / "photo.jpg", geometry)
+    loaded = images.load_photo(tmp_path / "photo.jpg", geometry)
     assert loaded.size == (1024 // reduction, 768 // reduction)
     with Image.open(tmp_path / "photo.jpg") as whole:
         expected = whole.resize((size, size), Image.Resampling.BILINEAR, box=(176, 48, 848, 720))
@@ -758,6 +759,56 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     path = tmp_path / "pipe.jpg"
     os.mkfifo(path)
     assert error_of(decode, path, 4) == "is no regular file"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_only_looks_like_a_photo_is_counted_and_told(tmp_path: Path) -> None:
+    """A socket, a link in a circle, a link to nothing, a name that is no UTF-8, a name with a line break."""
+    make_photos(tmp_path, 1)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.jpg"))
+    (tmp_path / "circle.jpg").symlink_to(tmp_path / "circle.jpg")
+    (tmp_path / "nothing.jpg").symlink_to(tmp_path / "absent")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in b"\xff.jpg", b"line\nbreak.jpg":
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"no photo")
+    reader = PhotoReader(find_photos(tmp_path), Geometry(4))
+    batches = list(reader.batches(8))
+    assert [len(batch.pixels) for batch in batches] == [1]
+    assert {photo.photo: photo.reason for photo in batches[-1].taken.skipped} == {
+        "circle.jpg": "cannot be read: Too many levels of symbolic links",
+        "device.jpg": "is no regular file",
+        "line\nbreak.jpg": "is no image, or a damaged one",
+        "nothing.jpg": "cannot be read: No such file or directory",
+        "socket.jpg": "is no regular file",
+        "\udcff.jpg": "is no image, or a damaged one",
+    }
+
+
+def test_a_strip_of_a_photo_is_decoded(tmp_path: Path) -> None:
+    assert (
+        decode_bytes(tmp_path, make_bytes(np.full((20, 20_000, 3), 200, np.uint8), "PNG"), 8).tolist()
+        == [[[200] * 3] * 8] * 8
+    )
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF"])
+def test_a_small_file_of_many_pixels_is_refused(kind: str, tmp_path: Path) -> None:
+    side = 16_000 if kind == "WEBP" else 20_000  # more, WebP cannot
+    content = bytearray(make_bytes(Image.new("L" if kind != "WEBP" else "RGB", (8, 8)), kind))
+    if kind == "PNG":
+        content = bytearray(make_png(side, side, 8, 0))
+    elif kind == "GIF":
+        content[6:10] = struct.pack("<HH", side, side)
+    elif kind == "TIFF":
+        content = bytearray(content.replace(struct.pack("<HHII", 256, 4, 1, 8), struct.pack("<HHII", 256, 4, 1, side)))
+        content = bytearray(content.replace(struct.pack("<HHII", 257, 4, 1, 8), struct.pack("<HHII", 257, 4, 1, side)))
+    else:
+        place = content.index(b"\x9d\x01\x2a") + 3
+        content[place : place + 4] = struct.pack("<HH", side, side)
+    assert reason(tmp_path, bytes(content)).startswith("is too large: ")
 
 
 def test_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,39 @@ def test_a_header_that_promises_terabytes_is_refused(tmp_path: Path) -> None:
         load_means(tmp_path / "means.npy")
 
 
+def with_header(path: Path, header: bytes) -> Path:
+    path.write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + b"\x00" * 64)
+    return path
+
+
+@pytest.mark.parametrize(
+    "descr",
+    [
+        b"'|O'",
+        b"[('mean', '|O')]",
+        b"[('mean', '<f8', (1000000000, 1000000000, 1000000000))]",
+        b"'<f8', (" * 1000,
+        b"(" * 200_000,
+        b"[" * 99_000 + b"]" * 99_000,
+        b"-" * 200_000 + b"1",
+        b"1" + b"+1" * 100_000,
+        b"__import__('os').system('true')",
+        b"'<f8'" + b" " * 5_000_000,
+    ],
+    ids=["objects", "objects inside", "shape", "unclosed", "parentheses", "lists", "signs", "sum", "code", "large"],
+)
+def test_an_absurd_header_is_refused(descr: bytes, tmp_path: Path) -> None:
+    path = with_header(tmp_path / "means.npy", b"{'descr': " + descr + b", 'fortran_order': False, 'shape': ()}")
+    with pytest.raises(MeansError, match=r"means\.npy: is damaged, or holds pickled objects"):
+        load_means(path)
+
+
+def test_means_of_many_layers_come_back(recipe: Recipe, tmp_path: Path) -> None:
+    values = {f"block{number}_convolution": np.ones(4) for number in range(300)}
+    save_means(FilterMeans(Moments(3, values, values), recipe), tmp_path / "means.npy")
+    assert list(load_means(tmp_path / "means.npy").mean) == list(values)
+
+
 def test_a_truncated_file_is_refused(some_means: FilterMeans, tmp_path: Path) -> None:
     save_means(some_means, tmp_path / "whole.npy")
     content = (tmp_path / "whole.npy").read_bytes()

@@ -65,7 +65,18 @@ def test_the_table_of_layers_is_that_of_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["quickstart", "test", "download_coco.py", "fetch_weights.py", "sample_photos.py", "torture.py"]
+    "script",
+    [
+        "quickstart",
+        "test",
+        "download_coco.py",
+        "fetch_weights.py",
+        "fuzz.py",
+        "make_figure.py",
+        "sample_photos.py",
+        "style_transfer.py",
+        "torture.py",
+    ],
 )
 def test_scripts_can_be_run(script: str) -> None:
     assert (ROOT / "scripts" / script).stat().st_mode & 0o111

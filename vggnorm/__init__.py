@@ -16,15 +16,19 @@ from vggnorm.means import FilterMeans, SkippedPhoto, load_means, save_means
 from vggnorm.recipe import Recipe
 
 if TYPE_CHECKING:
+    from vggnorm.identification import Identification, identify
+    from vggnorm.matching import load_original
     from vggnorm.measure import compute_means
     from vggnorm.merging import merge_means
     from vggnorm.network import load_network, normalize, save_network
+    from vggnorm.plot import plot_before_after, plot_every_layer, plot_means, save_figure
     from vggnorm.verification import VerifyReport, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FilterMeans",
+    "Identification",
     "MeansError",
     "NetworkError",
     "OutputError",
@@ -36,23 +40,36 @@ __all__ = [
     "VggnormError",
     "__version__",
     "compute_means",
+    "identify",
     "load_means",
     "load_network",
+    "load_original",
     "merge_means",
     "normalize",
+    "plot_before_after",
+    "plot_every_layer",
+    "plot_means",
+    "save_figure",
     "save_means",
     "save_network",
     "verify",
 ]
 
-# These modules import Keras, and with it TensorFlow, which takes seconds, or Pillow: only when one of the names is
-# asked for.
+# These modules import Keras, and with it TensorFlow, which takes seconds, or Pillow, or matplotlib and scipy: only when
+# one of the names is asked for.
 _ON_DEMAND = {
     "compute_means": "vggnorm.measure",
     "merge_means": "vggnorm.merging",
+    "Identification": "vggnorm.identification",
+    "identify": "vggnorm.identification",
     "load_network": "vggnorm.network",
+    "load_original": "vggnorm.matching",
     "normalize": "vggnorm.network",
     "save_network": "vggnorm.network",
+    "plot_before_after": "vggnorm.plot",
+    "plot_every_layer": "vggnorm.plot",
+    "plot_means": "vggnorm.plot",
+    "save_figure": "vggnorm.plot",
     "verify": "vggnorm.verification",
     "VerifyReport": "vggnorm.verification",
 }

@@ -378,12 +378,39 @@ def _load_original(recipe: Recipe, network: str | None, weights: str, pooling: s
 
 @main.command()
 @click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@click.option(
+    "--original",
+    metavar="imagenet|FILE",
+    help="Compare FILE.h5, made by anyone, with the network it may be made from: Keras's ImageNet weights of VGG16 or "
+    "VGG19, or a file of a model or of VGG's weights.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="With --original: measure the original's means on this folder of photos, and compare the scales with them.",
+)
+@click.option(
+    "--means",
+    "means_file",
+    type=click.Path(path_type=Path),
+    help="With --original: compare the scales with these means, which compute-means saved.",
+)
+@click.option("--limit", type=click.IntRange(min=1), default=64, help="Use so many photos of --data.")
 @json_option
-def inspect(file: Path, as_json: bool) -> None:
+def inspect(
+    *, file: Path, original: str | None, data: Path | None, means_file: Path | None, limit: int, as_json: bool
+) -> None:
     """Tell what a file holds and how it was made.
 
-    FILE is what compute-means or normalize saved.
+    FILE is what compute-means or normalize saved; with --original, any network's file. Its scales are then found by
+    comparing its weights with the original's.
     """
+    if original is not None:
+        found = _identify(file, original, data, means_file, limit)
+        click.echo(json.dumps(found.to_dict(), indent=2) if as_json else f"{file}: {found}")
+        return
+    if data is not None or means_file is not None:
+        raise click.UsageError("--data and --means need --original")
     is_network = is_hdf5(file)
     means = read_means(file) if is_network else load_means(file)
     if as_json:
@@ -391,3 +418,79 @@ def inspect(file: Path, as_json: bool) -> None:
         return
     click.echo(f"{file}: {'a network normalized with the means below' if is_network else 'means'}")
     click.echo(f"measured by vggnorm {means.recipe.version}\n\n{format_summary(means)}")
+
+
+def _identify(file: Path, original: str, data: Path | None, means_file: Path | None, limit: int) -> Any:
+    """Compare a file with the original, and with means if there are any."""
+    if data is not None and means_file is not None:
+        raise click.UsageError("give --data or --means, and not both")
+    means = None if means_file is None else load_means(means_file)
+    import_keras()
+    model = vggnorm.load_original(original, file)
+    if data is not None:
+        if model.name not in VGG:
+            raise NetworkError(
+                f"{original}: a model file does not say what it takes photos as; measure it with compute-means, and "
+                "give --means"
+            )
+        with progress_bar() as progress:
+            means = vggnorm.compute_means(model, data, limit=limit, progress=progress)
+    return vggnorm.identify(file, model, means)
+
+
+@main.command()
+@click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@click.argument("after_file", metavar="[AFTER.npy]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME",
+    help="Give this layer a curve of its own, or another one given.  [default: three that differ]",
+)
+@click.option("--every-layer", is_flag=True, help="Give every layer a panel of its own.")
+@click.option("--log", is_flag=True, help="Take a logarithmic axis, as --every-layer and before and after always have.")
+@force_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="figure.png",
+    help="File to write: .png, .svg or .pdf.",
+)
+def plot(
+    *,
+    file: Path,
+    after_file: Path | None,
+    layers: tuple[str, ...],
+    every_layer: bool,
+    log: bool,
+    force: bool,
+    output: Path,
+) -> None:
+    """Draw how the mean activations of the filters are distributed.
+
+    Of means.npy, those that compute-means saved; of FILE.h5, which normalize saved, those it was made with, and 1,
+    which it makes of them. With AFTER.npy, for which compute-means measured the normalized network, before and after.
+    """
+    from vggnorm.plot import check_figure_output  # noqa: PLC0415  matplotlib and scipy, for those who need them
+
+    if every_layer and layers:
+        raise click.UsageError("--every-layer draws all of them: leave out --layer")
+    check_figure_output(output, force=force)
+    is_network = is_hdf5(file)
+    means = read_means(file) if is_network else load_means(file)
+    if after_file is not None and is_hdf5(after_file):
+        raise MeansError(
+            f"{after_file}: holds the means from before it was normalized; measure it with compute-means "
+            f"--network {after_file} --preprocessing {means.recipe.preprocessing}, and give the means which that saves"
+        )
+    after = None if after_file is None else load_means(after_file)
+    if every_layer:
+        figure = vggnorm.plot_every_layer(means, after)
+    elif is_network or after is not None:
+        figure = vggnorm.plot_before_after(means, after, layers=layers)
+    else:
+        figure = vggnorm.plot_means(means, layers=layers, log=log)
+    vggnorm.save_figure(figure, output, force=force)
+    click.echo(f"figure saved as {output}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vggnorm.errors import PhotoError
+from vggnorm.untrusted import require_regular_file
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def _load(annotations: Path) -> Any:
     from pycocotools.coco import COCO  # noqa: PLC0415  a tenth of a second, for those who ask for it
 
     try:
+        require_regular_file(annotations)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
             return COCO(annotations)
     except OSError as error:

@@ -22,6 +22,7 @@ from vggnorm.layers import (
     Carried,
     Changed,
     Step,
+    along_channels,
     function_name,
     function_of,
     is_leaky,
@@ -56,10 +57,12 @@ class Rescaled:
     Attributes:
         weights: layer name -> a function that computes what changes: weight name -> the new array. A network's weights
             are large, and not everybody who asks for the scales of the outputs wants them.
+        incoming: layer name -> `(channels,)`, what the channels that come in are divided by, of layers with filters.
         outputs: of each output of the network, what it is divided by; broadcasts against it.
     """
 
     weights: dict[str, Callable[[], Changed]]
+    incoming: dict[str, Float64]
     outputs: list[Float64]
 
 
@@ -100,14 +103,17 @@ class Graph:
             NetworkError: a scale cannot be carried on; the text names the layer.
         """
         weights: dict[str, Callable[[], Changed]] = {}
+        taken: dict[str, Float64] = {}
         carried: dict[int, Float64] = {}
         for step in self.steps:
             incoming = [carried[id(tensor)] for tensor in step.inputs]
             changed, scale = _carry(step, incoming, scales.get(step.layer.name))
             carried[id(step.output)] = scale
+            if type(step.layer) in FILTERS:
+                taken[step.layer.name] = along_channels(step, incoming[0], step.axis)
             if changed is not None:
                 weights[step.layer.name] = changed
-        return Rescaled(weights, [carried[id(tensor)] for tensor in self.model.outputs])
+        return Rescaled(weights, taken, [carried[id(tensor)] for tensor in self.model.outputs])
 
 
 def read_graph(model: keras.Model, *, dense: bool = False) -> Graph:

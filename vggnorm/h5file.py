@@ -5,9 +5,7 @@ group `vggnorm_means` tell years later what the file is. Needs no Keras.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,36 @@ import vggnorm
 from vggnorm.errors import MeansError, NetworkError, OutputError
 from vggnorm.means import COUNTS, TEXTS, VECTORS, FilterMeans, means_from_parts, means_to_parts
 from vggnorm.output import check_output, replacing
+from vggnorm.untrusted import open_hdf5, open_weights
 
 Weights = Mapping[str, Mapping[str, NDArray[Any]]]  # layer name -> weight name -> array, in Keras's order
 
-MAX_VECTOR = 1 << 24  # bytes; no layer has two million filters
 WRITTEN_AS = "2.15.0"  # the Keras whose layout the file has
 
 
 def is_hdf5(path: Path) -> bool:
     """Tell by its first bytes whether a file is an HDF5 file; not so if it cannot be read."""
-    return bool(h5py.is_hdf5(path))
+    return path.is_file() and bool(h5py.is_hdf5(path))  # a pipe would be waited for
+
+
+def holds_model(path: Path) -> bool:
+    """Tell whether an HDF5 file is a whole model's, and not one of weights alone.
+
+    Raises:
+        NetworkError: the file cannot be read, or is no HDF5 file.
+    """
+    with open_weights(path) as file:
+        return "model_config" in file.attrs
+
+
+def holds_means(path: Path) -> bool:
+    """Tell whether a file says with which means it was made; see `read_means`.
+
+    Raises:
+        NetworkError: the file cannot be read, or is no HDF5 file.
+    """
+    with open_weights(path) as file:
+        return "vggnorm" in file.attrs
 
 
 def check_h5_output(path: str | Path, *, force: bool = False) -> Path:
@@ -80,15 +98,34 @@ def write_h5(
 
 
 def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
-    """Tell the shapes of the weights in a Keras 2 model or weights file: layer name -> shapes, layers without left out.
+    """Tell the shapes of the weights in a model or weights file: layer name -> shapes, layers without left out.
+
+    The file may be one of Keras 2, a `.weights.h5` of Keras 3, or a `.keras`.
 
     Raises:
         NetworkError: the file is no such file, or damaged.
     """
-    with _open(path) as file:
+    with open_weights(path) as file:
         return {
             layer: [dataset.shape for dataset in datasets] for layer, datasets in _datasets(file).items() if datasets
         }
+
+
+def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
+    """Read the weights in such a file, layer by layer: its name, and arrays in Keras's order, kernel before bias.
+
+    (Keras's own reader takes all that a file lists for a layer into memory before it looks how much a layer needs.)
+
+    Raises:
+        NetworkError: the file is no such file, or damaged.
+    """
+    with open_weights(path) as file:
+        for layer, datasets in _datasets(file).items():
+            try:
+                arrays = [dataset[()] for dataset in datasets]
+            except (OSError, RuntimeError) as error:
+                raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
+            yield layer, arrays
 
 
 def read_means(path: Path) -> FilterMeans:
@@ -98,7 +135,7 @@ def read_means(path: Path) -> FilterMeans:
         NetworkError: the file cannot be read, or is no HDF5 file.
         MeansError: it holds no usable means.
     """
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         try:
             if "vggnorm" not in file.attrs or "vggnorm_means" not in file:
                 raise MeansError(f"{path}: does not say how it was made; it was not written by vggnorm normalize")
@@ -106,7 +143,7 @@ def read_means(path: Path) -> FilterMeans:
             group = file["vggnorm_means"]
             parts: dict[str, Any] = {}
             for name in VECTORS:
-                parts[name] = {layer: _vector(group[name][layer]) for layer in layers}
+                parts[name] = {layer: np.asarray(group[name][layer][()]) for layer in layers}
             for name in COUNTS:
                 parts[name] = int(group[name][()])
             for name in TEXTS:
@@ -114,12 +151,6 @@ def read_means(path: Path) -> FilterMeans:
             return means_from_parts(parts)
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise MeansError(f"{path}: what it says of its making is damaged: {error}") from error
-
-
-def _vector(dataset: h5py.Dataset) -> NDArray[Any]:
-    if dataset.ndim != 1 or dataset.nbytes > MAX_VECTOR:  # before memory is allocated for it
-        raise ValueError(f"{dataset.name} is no vector of float64")
-    return np.asarray(dataset[()])
 
 
 def _write_weights(model: h5py.Group, weights: Weights) -> None:
@@ -151,7 +182,7 @@ def _write_means(file: h5py.File, means: FilterMeans) -> None:
 
 
 def _check_written(path: Path, weights: Weights) -> None:
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         for layer, datasets in _datasets(file).items():
             for dataset, array in zip(datasets, weights[layer].values(), strict=True):
                 if not np.array_equal(dataset[()], array, equal_nan=True):
@@ -160,6 +191,8 @@ def _check_written(path: Path, weights: Weights) -> None:
 
 def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     """Find the weights where Keras 2 kept them: at the root, or under `model_weights` in a whole model's file."""
+    if "layers" in file and "layer_names" not in file.attrs:
+        return _keras3_datasets(file)
     try:
         root = file.get("model_weights", file)
         return {
@@ -170,16 +203,26 @@ def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
         raise NetworkError(f"{file.filename}: is no Keras .h5 file of weights, or damaged: {error}") from error
 
 
+def _keras3_datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
+    """Find the weights where Keras 3 keeps them: `layers/conv2d_1/vars/0`, with the layer's own name as an attribute.
+
+    The order is that in which Keras counts the layers of a kind; of several kinds, one comes after the other.
+    """
+    try:
+        groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
+        return {
+            _text(group.attrs.get("name", name)): [group[index] for index in sorted(group, key=int)]
+            for name, group in groups.items()
+        }
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise NetworkError(f"{file.filename}: is no Keras file of weights, or damaged: {error}") from error
+
+
+def _counted(name: str) -> tuple[str, int]:
+    """Split `conv2d_10` into the kind and its count, which the first of a kind lacks."""
+    kind, _, count = name.rpartition("_")
+    return (kind, int(count)) if kind and count.isdigit() else (name, 0)
+
+
 def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "it is no HDF5 file, or damaged"  # HDF5 says too much
-        raise NetworkError(f"{path}: cannot be read: {reason}") from error
-    with file:
-        yield file

@@ -190,12 +190,16 @@ def decode_photo(path: Path, geometry: Geometry) -> Pixels:
         PhotoError: the file is unreadable, damaged, truncated, too large or no photo. The text is the reason alone,
             without the path.
     """
-    image = _load(path, geometry)
+    image = load_photo(path, geometry)
     return np.asarray(_resize(image, geometry))
 
 
-def _load(path: Path, geometry: Geometry) -> Image.Image:
-    """Read a photo, upright and in RGB, as large as it is or as the geometry has use for."""
+def load_photo(path: Path, geometry: Geometry) -> Image.Image:
+    """Read a photo, upright and in RGB, as large as it is or as the geometry has use for.
+
+    Raises:
+        PhotoError: as `decode_photo` has it.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -174,7 +174,7 @@ def _move(step: Step, incoming: list[Float64], _: Float64) -> Carried:
     values: Float64 = np.broadcast_to(incoming[0], (1, *shape)).reshape(-1)[moved]
     for axis in range(1, values.ndim):  # where all positions are alike, one stands for them
         first = values.take([0], axis=axis)
-        if (values == first).all():
+        if np.array_equal(values, np.broadcast_to(first, values.shape), equal_nan=True):
             values = first
     return None, values
 

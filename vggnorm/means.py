@@ -16,6 +16,7 @@ from vggnorm.errors import MeansError
 from vggnorm.moments import Float64, Moments, PerLayer, std_deviation
 from vggnorm.output import check_output, replacing
 from vggnorm.recipe import Recipe
+from vggnorm.untrusted import require_regular_file
 
 # What `FilterMeans.uncertainty` is about. A normal deviate is within 1.96 of 0 in 95 of 100 cases.
 KNOWN_SHARE, CONFIDENCE_95 = 0.95, 1.96
@@ -175,6 +176,8 @@ VECTORS = ("mean", "measured", "squared_deviation", "correction", "correction_sq
 COUNTS = ("image_count", "control_count")
 TEXTS = ("recipe", "skipped")
 
+MAX_HEADER = 1 << 18  # bytes: thousands of layers, and no more than Python parses without harm, however it is nested
+
 
 def save_means(means: FilterMeans, path: str | Path, *, force: bool = False) -> None:
     """Write the means as one structured record that `np.load(path)` reads without pickle.
@@ -212,7 +215,7 @@ def load_means(path: str | Path) -> FilterMeans:
         for name in TEXTS:
             parts[name] = str(record[name])
         return means_from_parts(parts)
-    except ValueError as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise MeansError(f"{path}: not usable as means: {error}; measure again with compute-means") from error
 
 
@@ -271,7 +274,7 @@ def _load_record(path: Path) -> NDArray[np.void]:
     _require_npy(path)
     try:
         # Mapped, a header that promises more than the file holds is refused before memory is allocated for it.
-        record = npy_format.open_memmap(path, mode="r")
+        record = npy_format.open_memmap(path, mode="r", max_header_size=MAX_HEADER)
     except Exception as error:  # what a damaged header makes numpy raise cannot be foreseen
         raise MeansError(f"{path}: is damaged, or holds pickled objects, which are never loaded: {error}") from error
     if record.shape != () or sorted(record.dtype.names or ()) != sorted(VECTORS + COUNTS + TEXTS):
@@ -281,6 +284,7 @@ def _load_record(path: Path) -> NDArray[np.void]:
 
 def _require_npy(path: Path) -> None:
     try:
+        require_regular_file(path)
         with path.open("rb") as file:
             magic = file.read(len(npy_format.MAGIC_PREFIX))
     except OSError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vggnorm
+from vggnorm.bfloat16 import bfloat16_copy
 from vggnorm.checkpoint import Checkpoint
 from vggnorm.errors import NetworkError, PhotoError, StoppedError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
@@ -18,7 +19,7 @@ from vggnorm.graph import Graph, read_graph
 from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
 from vggnorm.means import FilterMeans, SkippedPhoto
 from vggnorm.moments import Moments, std_deviation
-from vggnorm.network import APPLICATIONS, copy_network, measuring_model, photo_size, weights_sha256
+from vggnorm.network import APPLICATIONS, measuring_model, photo_size, weights_sha256
 from vggnorm.precision import exact_float32, photos_per_second
 from vggnorm.progress import Progress
 from vggnorm.recipe import Precision, Recipe
@@ -166,7 +167,7 @@ def compute_means(
         if auto and kept is not None:
             precision = kept.recipe.precision  # on another day, timing might say otherwise
         if precision != "float32":
-            fast_graph = read_graph(copy_network(model, "bfloat16"), dense=dense)
+            fast_graph = read_graph(bfloat16_copy(graph), dense=dense)
             fast = measuring_model(fast_graph, preprocessing, shape)
         share_in_both = control / reader.total(NOTHING_TAKEN)
         if fast and precision == "auto" and not _pays(fast, exact, shape, share_in_both, say):

@@ -1,10 +1,13 @@
 """Load a network, measure it, rescale it, save it: all that builds Keras models."""
 
 import contextlib
+import copy
 import hashlib
+import math
 import sys
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, get_args
@@ -17,12 +20,12 @@ from numpy.typing import NDArray
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
 from vggnorm.graph import Graph, Site, read_graph
-from vggnorm.h5file import check_h5_output, read_shapes, write_h5
+from vggnorm.h5file import check_h5_output, read_shapes, read_weights, write_h5
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
-from vggnorm.recipe import Precision
 from vggnorm.rescale import scale_from_mean
+from vggnorm.untrusted import open_hdf5, read_model_config
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
 AVERAGING = {
@@ -85,11 +88,47 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     if weights != "imagenet":
         raise NetworkError(f"{path}: a model file has its own weights; leave out --weights")
     _require_file(path, "a .keras or .h5 file of a model")
+    config = read_model_config(path, keras.saving.get_custom_objects())
     try:
-        return keras.models.load_model(path, compile=False)
+        _require_room(config, path)
+        model = _build(config)
+        if path.suffix == ".keras":
+            model.load_weights(path)
+        else:
+            _load_keras2_weights(model, path)
+    except NetworkError:
+        raise
     except Exception as error:  # what a stranger's file makes Keras raise cannot be foreseen
         reason = str(error).strip().partition("\n")[0]
         raise NetworkError(f"{path}: cannot be loaded as a Keras model: {reason}") from error
+    _require_finite(model, path)
+    return model
+
+
+def _build(config: Mapping[str, Any]) -> keras.Model:
+    """Build a model, without its weights, from a configuration in the words of Keras 2 or 3."""
+    kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
+    return kind.from_config(copy.deepcopy(config["config"]))  # Keras takes it apart
+
+
+def _require_room(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse a configuration whose network has more weights than the file, before memory is taken for them."""
+
+    def size() -> int:
+        with keras.StatelessScope(initialize_variables=False):
+            weights = _build(config).weights
+        return sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in weights)
+
+    # In a thread of its own: Keras keeps a list, one for each thread, of the weights that are still to be initialized.
+    with ThreadPoolExecutor(1) as thread:
+        needed = thread.submit(size).result()
+    if needed > path.stat().st_size:
+        raise NetworkError(f"{path}: describes a network with {needed:,} bytes of weights, and does not hold them")
+
+
+def _require_finite(model: keras.Model, path: Path) -> None:
+    if broken := layers_not_finite(model):
+        raise NetworkError(f"{path}: has weights that are not finite, in layer {broken[0]}")
 
 
 def _require_file(path: Path, wanted: str) -> None:
@@ -122,8 +161,8 @@ def _load_weights(model: keras.Model, path: Path) -> None:
     if path.name.endswith(".weights.h5"):
         _load_keras3_weights(model, path)
     else:
-        _check_shapes(model, path)
-        model.load_weights(path, by_name=True)
+        _load_keras2_weights(model, path)
+    _require_finite(model, path)
 
 
 def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
@@ -137,6 +176,14 @@ def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
     changed = keras.models.clone_model(model, clone_function=clone)
     changed.set_weights(model.get_weights())
     return changed
+
+
+def _load_keras2_weights(model: keras.Model, path: Path) -> None:
+    _check_shapes(model, path)
+    names = {layer.name for layer in model.layers}
+    for name, arrays in read_weights(path):
+        if name in names:
+            model.get_layer(name).set_weights(arrays)
 
 
 def _check_shapes(model: keras.Model, path: Path) -> None:
@@ -159,6 +206,8 @@ def _check_shapes(model: keras.Model, path: Path) -> None:
 
 
 def _load_keras3_weights(model: keras.Model, path: Path) -> None:
+    with open_hdf5(path):
+        pass  # nothing in it but numbers, all of them there
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container")  # layers that would stay as they are
@@ -301,12 +350,13 @@ def _outputs(graph: Graph) -> dict[str, Any]:
 def _position_mean(activation: Any, site: Site) -> Any:
     """Take the mean over positions, `(photos, ..., filters)` -> `(photos, filters)` float32, one axis after the other.
 
-    In float32 that is ten times as exact as one mean over all axes, since the sums stay short. The first and largest
-    reduction is a pooling over whole rows, which costs little beside the convolutions; a mean does not. In bfloat16,
-    whose pooling sums in float32 and rounds each row's mean, these roundings cancel out over the rows.
+    In float32 that is ten times as exact as one mean over all axes, since the sums stay short. With TensorFlow, the
+    first and largest reduction is a pooling over whole rows, which costs little beside the convolutions; a mean does
+    not. In bfloat16 it sums in float32 and rounds each row's mean, which cancels out over the rows. JAX pools in
+    bfloat16 all through, so that there, and elsewhere, the numbers are made float32 first.
     """
     width = activation.shape[2] if len(activation.shape) == 4 else None
-    if site.axis == 3 and width is not None:
+    if keras.backend.backend() == "tensorflow" and site.axis == 3 and width is not None:
         activation = ops.average_pool(activation, (1, width))  # (n, h, w, filters) -> (n, h, 1, filters)
     activation = ops.cast(activation, "float32")
     for axis in reversed(range(1, len(site.activation.shape))):
@@ -353,17 +403,11 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     return normalized
 
 
-def copy_network(model: keras.Model, precision: Precision | None = None) -> keras.Model:
-    """Make a copy with layers and weights of its own, all under the same names.
-
-    Args:
-        model: what to copy.
-        precision: what the copy computes in, and keeps its weights in; by default what the model does.
-    """
+def copy_network(model: keras.Model) -> keras.Model:
+    """Make a copy with layers and weights of its own, all under the same names."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        return type(layer).from_config(config if precision is None else {**config, "dtype": precision})
+        return type(layer).from_config(layer.get_config())
 
     photos = model.inputs[0]
     name = photos._keras_history.operation.name

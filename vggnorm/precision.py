@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,8 +26,7 @@ def exact_float32() -> Iterator[None]:
         finally:
             config.enable_tensor_float_32_execution(before)
     elif backend == "torch":
-        from torch import backends  # noqa: PLC0415
-
+        backends: Any = import_module("torch").backends  # its types do not tell all that it has
         places = backends.cuda.matmul, backends.cudnn.conv
         settings = [place.fp32_precision for place in places]
         for place in places:

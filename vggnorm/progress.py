@@ -29,16 +29,16 @@ Progress = Callable[[int, int, float | None], object]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar(unit: str = "photos") -> Iterator[Progress]:
     """Show a run's progress, as long as the block lasts."""
     if sys.stderr.isatty():
-        bar = tqdm(unit=" photos", dynamic_ncols=True)
+        bar = tqdm(unit=f" {unit}", dynamic_ncols=True)
     else:
         bar = _Lines(
-            unit=" photos",
+            unit=f" {unit}",
             file=io.StringIO(),  # for tqdm's own carriage returns
             mininterval=SECONDS_BETWEEN_LINES,
-            bar_format="{n_fmt}/{total_fmt} photos, {rate_fmt}, {remaining} left{postfix}",
+            bar_format=f"{{n_fmt}}/{{total_fmt}} {unit}, {{rate_fmt}}, {{remaining}} left{{postfix}}",
         )
 
     def show(done: int, total: int, uncertainty: float | None) -> None:

@@ -1,6 +1,7 @@
 """What must hold on the real network and real photos."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from reference import filter_means
 
 from vggnorm.geometry import Geometry
 from vggnorm.graph import read_graph
+from vggnorm.identification import identify
 from vggnorm.images import PhotoReader, decode_photo, find_photos
 from vggnorm.means import FilterMeans
 from vggnorm.measure import compute_means
@@ -160,3 +162,23 @@ def test_the_statistics_are_near_the_published_ones(vgg16: Any) -> None:
     assert values.mean() == pytest.approx(99.44, rel=0.1)
     assert values.std() == pytest.approx(111.34, rel=0.1)
     assert values.max() == pytest.approx(869.01, rel=0.2)
+
+
+def test_the_means_come_back_out_of_the_weights(vgg16: Any, sample_photos: Path, tmp_path: Path) -> None:
+    means = compute_means(vgg16, sample_photos, limit=EIGHT)
+    normalized = normalize(vgg16, means)
+    save_network(normalized, tmp_path / "norm.h5")
+    found = identify(tmp_path / "norm.h5", vgg16)  # without the means
+    assert found.kind == "possibly normalized"  # true means never break the bound on the sums of weights
+    assert found.intact
+    for layer, mean in means.mean.items():
+        np.testing.assert_allclose(found.recovery.layers[layer].scale, scale_from_mean(mean), rtol=1e-6)
+    normalized.set_weights([array.astype(np.float16).astype(np.float32) for array in normalized.get_weights()])
+    save_network(normalized, tmp_path / "half.h5")
+    found = identify(tmp_path / "half.h5", vgg16, means)
+    assert (found.kind, found.intact, found.recovery.rounding.format) == ("normalized", True, "float16")
+    exchanged = {
+        layer: np.random.default_rng(0).permutation(scale_from_mean(mean)) for layer, mean in means.mean.items()
+    }
+    save_network(normalize(vgg16, replace(means, mean=exchanged)), tmp_path / "exchanged.h5")
+    assert identify(tmp_path / "exchanged.h5", vgg16).kind == "rescaled"  # told without photos

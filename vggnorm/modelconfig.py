@@ -1,0 +1,144 @@
+"""What the configuration of a model may name, so that building it runs no code but Keras's own and the program's.
+
+A configuration is JSON that names classes and functions, and Keras turns each name into a call. Known ways from there
+to code out of the file: a `Lambda` layer's bytecode (CVE-2024-3660; in an .h5 in spite of `safe_mode`, CVE-2025-9905),
+functions of any module (CVE-2025-1550), functions of Keras's own that fetch files or switch `safe_mode` off
+(CVE-2025-8747, CVE-2025-9906), a pickled PyTorch module (`TorchModuleWrapper`), a SavedModel (`TFSMLayer`); and to the
+user's other files, a vocabulary that is a path (CVE-2025-12058). So names are not searched for known evil. Only those
+are let through that stand here: classes of Keras that compute with numbers from their configuration and their weights.
+"""
+
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Layers that hold layers are not here: vggnorm does not normalize networks with them.
+LAYERS = _words(
+    """
+    Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention AutoContrast Average
+    AveragePooling1D AveragePooling2D AveragePooling3D BatchNormalization CenterCrop Concatenate Conv1D Conv1DTranspose
+    Conv2D Conv2DTranspose Conv3D Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense DepthwiseConv1D DepthwiseConv2D
+    Dot Dropout ELU EinsumDense Flatten GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D
+    GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization
+    GroupQueryAttention Identity InputLayer LayerNormalization LeakyReLU MaxPooling1D MaxPooling2D MaxPooling3D Maximum
+    Minimum MultiHeadAttention Multiply Normalization PReLU Permute RMSNormalization RandomBrightness RandomContrast
+    RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing
+    SeparableConv1D SeparableConv2D Softmax SpatialDropout1D SpatialDropout2D SpatialDropout3D Subtract
+    UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+    """
+)
+INITIALIZERS = _words(
+    """
+    Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer LecunNormal LecunUniform Ones
+    Orthogonal OrthogonalInitializer RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros
+    """
+)
+REGULARIZERS = frozenset(["L1", "L1L2", "L2", "OrthogonalRegularizer"])
+CONSTRAINTS = frozenset(["MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"])
+ACTIVATIONS = _words(
+    """
+    celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid
+    log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid
+    sparsemax squareplus swish tanh tanh_shrink threshold
+    """
+)
+MODELS = frozenset(["Functional", "Model", "Sequential"])
+# What is no object, but a value that JSON has no word for.
+VALUES = frozenset(["__keras_tensor__", "__tuple__", "__numpy__", "TensorShape"])
+
+# The module under which Keras 3 writes each class. Keras 2 wrote many without one; None stands for that.
+MODULES: Mapping[str, frozenset[str]] = {
+    "keras.layers": LAYERS,
+    "keras.initializers": INITIALIZERS,
+    "keras.regularizers": REGULARIZERS,
+    "keras.constraints": CONSTRAINTS,
+    "keras": frozenset(["DTypePolicy", "FloatDTypePolicy"]),
+}
+FUNCTION_MODULES = (None, "builtins", "keras.activations")
+WITHOUT_MODULE = LAYERS | INITIALIZERS | REGULARIZERS | CONSTRAINTS | VALUES
+
+HAZARDS = {
+    "Lambda": "runs code out of the file",
+    "__lambda__": "is code out of the file",
+    "TorchModuleWrapper": "unpickles, and so runs, what the file holds",
+    "TFSMLayer": "loads and runs another model",
+    "JaxLayer": "calls functions that the file names",
+    "FlaxLayer": "calls functions that the file names",
+    "StringLookup": "may read other files",
+    "IntegerLookup": "may read other files",
+    "TextVectorization": "may read other files",
+    "Functional": "is a model inside a model",
+    "Sequential": "is a model inside a model",
+    "compile_config": "is to be compiled, as only a whole model is",
+}
+
+
+def require_known(config: Any, registered: Container[str] = ()) -> None:
+    """Refuse the configuration of a model that names anything but what is known to be harmless.
+
+    Args:
+        config: a whole model's, as Keras 2 or 3 writes it in JSON.
+        registered: names under which the running program has itself registered classes and functions with Keras. They
+            are that program's code and not the file's, and are let through.
+
+    Raises:
+        ValueError: it is not the configuration of a functional or sequential model, or names something else; the text
+            says which layer and what.
+    """
+    match config:
+        case {"class_name": str(class_name), "config": {"layers": list(layers)} as model} if class_name in MODELS:
+            pass
+        case _:
+            raise ValueError("its configuration is not that of a functional or sequential model")
+    for layer in layers:
+        if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict) or "class_name" not in layer:
+            raise ValueError("its configuration has a layer without class or settings")
+        _require_known(layer, f"layer {layer['config'].get('name')!s:.60}", registered)
+    _require_known({key: value for key, value in model.items() if key != "layers"}, "the model", registered)
+
+
+def _require_known(part: Any, where: str, registered: Container[str]) -> None:
+    for named in _named(part):
+        if not _is_known(named, registered):
+            raise ValueError(f"{where} {_description(named)}")
+
+
+def _named(value: Any) -> Iterator[dict[str, Any]]:
+    """Give everything in a part of a configuration that Keras would turn into an object, at any depth."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from _named(entry)
+    if not isinstance(value, dict):
+        return
+    if "class_name" in value:
+        yield value
+    for key, entry in value.items():
+        if key in ("activation", "recurrent_activation") and isinstance(entry, str):
+            yield {"class_name": "function", "config": entry}
+        elif key == "compile_config" and entry:
+            yield {"class_name": key}
+        yield from _named(entry)
+
+
+def _is_known(named: Mapping[str, Any], registered: Container[str]) -> bool:
+    class_name, module, alias = named["class_name"], named.get("module"), named.get("registered_name")
+    if not all(isinstance(text, str | None) for text in (class_name, module, alias)):
+        return False
+    if class_name == "function":
+        function = named.get("config")
+        if not isinstance(function, str) or alias not in (None, function):
+            return False
+        return function in registered or (module in FUNCTION_MODULES and function in ACTIVATIONS)
+    known = class_name in (WITHOUT_MODULE if module is None else MODULES.get(module, ()))
+    return (known and alias in (None, class_name)) or (alias or class_name) in registered
+
+
+def _description(named: Mapping[str, Any]) -> str:
+    class_name, module = str(named["class_name"]), named.get("module")
+    name = str(named.get("config")) if class_name == "function" else class_name
+    full_name = name if module is None else f"{module}.{name}"
+    return f"names {full_name[:120]}, which {HAZARDS.get(name, 'is not known to be harmless')}"
