@@ -1,6 +1,7 @@
 """One run at a time to one output, and no lock that outlasts its process."""
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -85,6 +86,26 @@ def test_two_are_never_in_it_however_fast_they_come_and_go(tmp_path: Path) -> No
     assert most == 1
     assert entered >= 300 / 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_its_holder_removes_meanwhile_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The holder ends after the file was opened here, and before it is locked.
+    output, file = tmp_path / "means.npy", tmp_path / "means.npy.lock"
+    flock = fcntl.flock
+    removals = iter([True])
+
+    def end_before(handle: int, operation: int) -> None:
+        if next(removals, False):
+            file.unlink()
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", end_before)
+    with locked(output):
+        assert file.exists()
+        with pytest.raises(OutputError, match="is being made by"), locked(output):
+            pytest.fail("locked twice")
 
 
 def test_a_folder_that_takes_no_lock_is_an_output_error() -> None:

@@ -256,7 +256,7 @@ def test_an_absurd_header_is_refused(descr: bytes, tmp_path: Path) -> None:
 
 def test_means_of_many_layers_come_back(recipe: Recipe, tmp_path: Path) -> None:
     values = {f"block{number}_convolution": np.ones(4) for number in range(300)}
-    save_means(FilterMeans(values, values, 3, recipe, ()), tmp_path / "means.npy")
+    save_means(FilterMeans(Moments(3, values, values), recipe), tmp_path / "means.npy")
     assert list(load_means(tmp_path / "means.npy").mean) == list(values)
 
 

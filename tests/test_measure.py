@@ -11,6 +11,7 @@ from reference import filter_means
 from test_network import reference_layers
 
 import vggnorm
+from vggnorm import measure
 from vggnorm.errors import NetworkError, PhotoError
 from vggnorm.geometry import Geometry
 from vggnorm.images import decode_photo, find_photos
@@ -144,6 +145,23 @@ def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: 
     assert [said[:2] for said in told] == [(0, 9), (4, 9), (8, 9), (9, 9)]
     assert told[0][2] is None
     assert told[-1][2] == means.uncertainty
+
+
+@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16", "control": 2}], ids=str)
+def test_the_network_sees_batches_of_one_shape(
+    options: dict[str, Any], make_chain: MakeChain, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    position_means = measure._position_means
+
+    def look(measuring: Any, batch: Any) -> Any:
+        seen.append(batch.shape)
+        return position_means(measuring, batch)
+
+    monkeypatch.setattr(measure, "_position_means", look)
+    means = compute_means(make_chain(), photo_folder, size=32, batch_size=4, **options)
+    assert means.image_count == 9
+    assert set(seen) == {(4, 32, 32, 3)}
 
 
 def test_damaged_weights_are_noticed(make_chain: MakeChain, photo_folder: Path) -> None:

@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP save what was measured and exit with 128 + n; SIGKILL loses no more than an interval."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,11 +53,13 @@ def start(many_photos: Path, chain_file: Path, tmp_path: Path) -> Callable[..., 
     return start
 
 
-def wait_for_progress(process: subprocess.Popen[str]) -> None:
+def wait_for_progress(process: subprocess.Popen[str], least: int = 1) -> int:
+    """Wait until so many photos are done; give how many are."""
     assert process.stderr is not None
     for line in process.stderr:
-        if "photos, " in line and not line.startswith("0/"):
-            return
+        count = re.match(r"(\d+)/\d+ photos, ", line)
+        if count and int(count[1]) >= least:
+            return int(count[1])
     pytest.fail("ended without progress")
 
 
@@ -112,9 +115,9 @@ def test_before_the_first_photo_there_is_nothing_to_save(name: str, start: Calla
 def test_what_was_to_be_ignored_stays_ignored(start: Callable[..., Any]) -> None:
     # As after `nohup`.
     process = start(before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
-    wait_for_progress(process)
+    done = wait_for_progress(process)
     process.send_signal(signal.SIGHUP)
-    wait_for_progress(process)
+    wait_for_progress(process, done + 200)  # fifty batches
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + 15

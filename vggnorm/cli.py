@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import sys
 import warnings
@@ -107,6 +108,12 @@ def _parse_shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # a click.FloatRange lets it through
+        raise click.BadParameter("nan is no number.")
+    return value
+
+
 @main.command()
 @photos_options
 @click.option(
@@ -151,6 +158,7 @@ def _parse_shard(text: str) -> tuple[int, int]:
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    callback=_refuse_nan,
     metavar="E",
     help="Stop when 95 % of the filters that fire are known to E, as 0.05 for 5 %: half the width of the 95 % "
     "confidence interval, relative to the mean. Looked at after each batch, from 100 photos on.",
@@ -176,6 +184,7 @@ def _parse_shard(text: str) -> tuple[int, int]:
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
+    callback=_refuse_nan,
     default=60.0,
     metavar="SECONDS",
     help="How often to save what is measured so far, beside the output. The same command goes on from there.",

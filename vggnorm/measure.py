@@ -27,6 +27,8 @@ from vggnorm.recipe import Precision, Recipe
 # How many photos to measure at least before the means may be known well enough. Where each photo's mean activation is
 # distributed with skewness g, a 95 % interval needs more than 25 g^2 photos to be wrong in 6 of 100 cases at most
 # (Cochran, "Sampling Techniques", 1977, section 2.15): 100 are enough for the exponential distribution, of skewness 2.
+# That the run stops where the sample itself says so makes no difference as the tolerance gets small (Chow and Robbins,
+# Annals of Mathematical Statistics 36, 1965).
 TOLERANCE_PHOTOS = 100
 
 # With `auto`, float32's correction must be known this well: its standard error relative to the mean, in the median over
