@@ -295,9 +295,18 @@ def test_a_figure_that_cannot_be_drawn_leaves_nothing(
 def test_settings_of_matplotlib_are_left_as_they_are(some: FilterMeans, tmp_path: Path) -> None:
     import matplotlib as mpl
 
-    before = dict(mpl.rcParams)
-    save_figure(plot_means(some), tmp_path / "a.svg")
-    assert dict(mpl.rcParams) == before
+    with mpl.rc_context({"font.size": 17.0, "svg.fonttype": "path"}):
+        save_figure(plot_means(some), tmp_path / "a.svg")
+        assert (mpl.rcParams["font.size"], mpl.rcParams["svg.fonttype"]) == (17.0, "path")
+
+
+def test_the_library_refuses_what_the_command_refuses(some: FilterMeans, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("precious")
+    with pytest.raises(vggnorm.OutputError, match=r"a\.png: exists already"):
+        save_figure(plot_means(some), tmp_path / "a.png")
+    with pytest.raises(vggnorm.OutputError, match=r"a\.gif: give a name that ends in \.png, \.svg or \.pdf"):
+        save_figure(plot_means(some), tmp_path / "a.gif")
+    assert (tmp_path / "a.png").read_text() == "precious"
 
 
 # The command
