@@ -112,7 +112,7 @@ def test_one_photo_leaves_silent_filters_and_a_working_network(vgg16: Any, sampl
     # On all photos, where those filters do fire.
     scales = {layer: scale_from_mean(mean) for layer, mean in means.mean.items()}
     (batch,) = PhotoReader(find_photos(sample_photos), Geometry()).batches(16)
-    found = comparing_model(read_graph(vgg16), read_graph(normalized), scales).predict_on_batch(batch)
+    found = comparing_model(read_graph(vgg16), read_graph(normalized), scales).predict_on_batch(batch.pixels)
     fires = measure(vgg16, sample_photos, Geometry())
     assert any((fires.mean[layer][indices] > 0).any() for layer, indices in means.silent.items())
     for layer in scales:
@@ -180,5 +180,7 @@ def test_the_means_come_back_out_of_the_weights(vgg16: Any, sample_photos: Path,
     exchanged = {
         layer: np.random.default_rng(0).permutation(scale_from_mean(mean)) for layer, mean in means.mean.items()
     }
-    save_network(normalize(vgg16, replace(means, mean=exchanged)), tmp_path / "exchanged.h5")
+    save_network(
+        normalize(vgg16, replace(means, measured=replace(means.measured, mean=exchanged))), tmp_path / "exchanged.h5"
+    )
     assert identify(tmp_path / "exchanged.h5", vgg16).kind == "rescaled"  # told without photos
