@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -281,7 +282,11 @@ def work(job: Job, started: float) -> Figures:
 
 
 def run(job: Job) -> Figures:
-    """Do a job in a process of its own."""
+    """Do a job in a process of its own.
+
+    Linux has the peak memory of a process begin with that of the one that starts it: this one must stay small, and so
+    does without TensorFlow.
+    """
     command = [sys.executable, __file__, "--work", json.dumps(asdict(job)), str(time.time())]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -328,14 +333,9 @@ def describe_machine() -> str:
         model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), model)
         flags = next((value for name, _, value in lines if name.strip() == "flags"), "")
     units = [words for flag, words in (("avx512_bf16", "AVX-512 BF16"), ("amx_bf16", "AMX")) if flag in flags.split()]
-    import_keras()
-    import keras
-    import tensorflow as tf
-
-    return (
-        f"{len(os.sched_getaffinity(0))} cores of {model}, bfloat16 units: {' and '.join(units) or 'none'}; "
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    )
+    versions = ", ".join(f"{name} {version(name.lower())}" for name in ("TensorFlow", "Keras"))
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {model}, bfloat16 units: {' and '.join(units) or 'none'}; {versions}"
 
 
 def median_ratio(found: dict[str, list[Figures]], one: str, other: str, name: str = "rate") -> float:

@@ -1,5 +1,7 @@
 """The benchmark's reckoning by hand, and its contestants' numbers; not their speed."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from test_network import reference_layers
 from vggnorm.geometry import Geometry
 from vggnorm.images import decode_photo
 
+SCRIPTS = Path(benchmark.__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -76,6 +79,13 @@ def test_every_contestant_runs_all_photos(name: str, job: Job) -> None:
     clock = Clock()
     benchmark.CONTESTANTS[name](job, clock)
     assert clock.told[-1][1] >= 9
+
+
+def test_what_starts_the_contestants_is_small() -> None:
+    # A process's peak memory begins with that of the one that starts it: TensorFlow's would be in all.
+    code = "import sys, benchmark; benchmark.describe_machine(); print(*{'keras', 'tensorflow'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SCRIPTS)
+    assert not found.stdout.strip()
 
 
 def test_photos_repeat(photo_folder: Path, tmp_path: Path) -> None:
