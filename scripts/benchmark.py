@@ -14,6 +14,7 @@ The baselines are written here as scripts for this job commonly do it: a plain m
 one through tf.data, or batches that one thread loads while the network waits; and PyTorch with forward hooks.
 """
 
+import io
 import json
 import os
 import platform
@@ -23,22 +24,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import click
 import numpy as np
 
 from vggnorm.images import EXTENSIONS, PhotoReader, find_photos
-from vggnorm.means import FilterMeans, load_means, save_means
+from vggnorm.means import FilterMeans, load_means
 from vggnorm.startup import import_keras
 
 ROOT = Path(__file__).parents[1]
+# How many photos come before the rate counts: as many as the largest batch has, and as bfloat16 runs in float32, too.
+WARM_UP = 64
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -49,7 +53,7 @@ class Job:
     contestant: str
     folder: str  # of photos
     weights: str
-    means: str = ""  # where to save the means, if anywhere
+    means: str  # where vggnorm saves them
     size: int = 224
     batch_size: int = 32
     threads: int | None = None
@@ -60,7 +64,7 @@ class Figures:
     """What one run of a contestant took.
 
     Attributes:
-        rate: photos a second in steady state: in the median batch, the first left out.
+        rate: photos a second in steady state: behind the first `WARM_UP`.
         first: seconds from the start of the process to the end of the first batch.
         importing: seconds of them for importing TensorFlow.
         whole: seconds that the whole process took.
@@ -87,30 +91,32 @@ class Clock:
 
     @property
     def rate(self) -> float:
-        """Photos a second in the median batch after the first; nan if there is one only."""
-        steps = [(now - then, done - before) for (then, before), (now, done) in pairwise(self.told)]
-        return statistics.median(photos / seconds for seconds, photos in steps) if steps else float("nan")
+        """Photos a second from the first time that `WARM_UP` are done to the end; nan if there are no more of them."""
+        warm = [(now, done) for now, done in self.told if done >= WARM_UP]
+        if len(warm) < 2:
+            return float("nan")
+        (start, before), (end, done) = warm[0], warm[-1]
+        return (done - before) / (end - start)
 
 
 # The contestants: each runs the photos of a job, and tells the clock.
 
 
 def run_vggnorm(job: Job, clock: Clock, precision: Literal["float32", "bfloat16", "auto"]) -> None:
-    """Run `vggnorm.compute_means`, as the command line does."""
-    import vggnorm
+    """Run `vggnorm compute-means` as it is called in a shell, but that its progress is told to the clock."""
+    from vggnorm import cli
 
-    means: FilterMeans = vggnorm.compute_means(
-        vggnorm.load_network("vgg16", job.weights),
-        job.folder,
-        size=job.size,
-        batch_size=job.batch_size,
-        threads=job.threads,
-        precision=precision,
-        progress=clock,
-        say=lambda line: print(line, file=sys.stderr),
-    )
-    if job.means:
-        save_means(means, job.means, force=True)
+    options = {
+        "--data": job.folder,
+        "--weights": job.weights,
+        "--size": job.size,
+        "--batch-size": job.batch_size,
+        "--precision": precision,
+        "--output": job.means,
+    } | ({} if job.threads is None else {"--threads": job.threads})
+    arguments = [str(part) for option in options.items() for part in option]
+    with patch.object(cli, "progress_bar", lambda: nullcontext(clock)), redirect_stdout(io.StringIO()):
+        cli.main.main(["compute-means", "--force", *arguments], standalone_mode=False)
 
 
 def run_keras_singly(job: Job, clock: Clock) -> None:
@@ -168,20 +174,7 @@ def run_torch(job: Job, clock: Clock) -> None:
 
 def run_convolutions(job: Job, clock: Clock, precision: Precision) -> None:
     """Run the network alone, with no means, on a batch that is in memory: as fast as it can be."""
-    import keras
-    from keras import ops
-
-    model = plain_network(job)
-
-    def clone(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": precision})
-
-    network = keras.models.clone_model(model, clone_function=clone)
-    network.set_weights(model.get_weights())
-    photos = keras.Input((job.size, job.size, 3), dtype="uint8")
-    features = network(keras.applications.vgg16.preprocess_input(ops.cast(photos, "float32")))
-    alone = keras.Model(photos, ops.max(features, axis=(1, 2)))
-    alone.compile(jit_compile=False)
+    alone = convolutions_alone(job, precision)
     batch, done = next(batches(job)), 0
     while done < max(len(paths(job)), 3 * len(batch)):
         alone.predict_on_batch(batch)
@@ -208,9 +201,10 @@ CONTESTANTS: dict[str, Callable[[Job, Clock], None]] = {
     "convolutions alone, bfloat16": partial(run_convolutions, precision="bfloat16"),
     "decoding alone": run_decoding,
 }
-BASELINE, EXACT, FAST = "Keras, batch 1", "vggnorm, float32", "vggnorm, bfloat16"
+EXACT, FAST, BASELINE, TORCH = "vggnorm, float32", "vggnorm, bfloat16", "Keras, batch 1", "PyTorch, hooks"
 CEILINGS = {EXACT: "convolutions alone, float32", FAST: "convolutions alone, bfloat16"}
 NO_KERAS = ("decoding alone",)
+COLOURS = ("#0072B2", "#E69F00", "#999999")  # ours, others', ceilings
 
 
 def paths(job: Job) -> list[str]:
@@ -245,6 +239,25 @@ def plain_means(job: Job) -> Any:
         keras.applications.vgg16.preprocess_input(ops.cast(photos, "float32"))
     )
     return keras.Model(photos, [ops.mean(activation, axis=(1, 2)) for activation in found])
+
+
+def convolutions_alone(job: Job, precision: Precision) -> Any:
+    """Make the network of nothing but convolutions, rectifiers and poolings: the largest of each filter leaves it."""
+    import keras
+    from keras import ops
+
+    model = plain_network(job)
+
+    def clone(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "dtype": precision})
+
+    network = keras.models.clone_model(model, clone_function=clone)
+    network.set_weights(model.get_weights())
+    photos = keras.Input((job.size, job.size, 3), dtype="uint8")
+    features = network(keras.applications.vgg16.preprocess_input(ops.cast(photos, "float32")))
+    alone = keras.Model(photos, ops.max(features, axis=(1, 2)))
+    alone.compile(jit_compile=False)
+    return alone
 
 
 def torch_network(job: Job) -> Any:
@@ -357,12 +370,11 @@ def format_table(found: dict[str, list[Figures]]) -> str:
             statistics.median(getattr(figures, field) for figures in runs)
             for field in ("rate", "first", "importing", "whole", "memory")
         )
-        ceiling = f"{median_ratio(found, name, CEILINGS[name]):.2f}" if name in CEILINGS else ""
-        times = median_ratio(found, name, BASELINE)
-        lines.append(
-            f"| {name} | {rate:.1f} | {ceiling} | {times:.2f} | {whole:.1f} | {first:.1f} | {importing:.1f} | "
-            f"{memory:.0f} |"
-        )
+        ratios = (median_ratio(found, name, other) for other in (CEILINGS.get(name, ""), BASELINE))
+        ceiling, times = ("" if np.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)
+        seconds = (f"{value:.1f}" for value in (whole, first, importing))
+        cells = (name, f"{rate:.1f}", ceiling, times, *seconds, f"{memory:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -386,7 +398,8 @@ def draw_bars(found: dict[str, list[Figures]], machine: str, path: Path) -> None
     rates = [statistics.median(figures.rate for figures in found[name]) for name in names]
     figure = Figure(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
     axes = figure.add_subplot()
-    colours = ["#0072B2" if "vggnorm" in name else "#999999" if "alone" in name else "#E69F00" for name in names]
+    ours, others, ceiling = COLOURS
+    colours = [ours if "vggnorm" in name else ceiling if "alone" in name else others for name in names]
     axes.bar_label(axes.barh(names, rates, color=colours), fmt="%.1f", padding=3)
     axes.set_xlabel(f"photos a second, in steady state\n{machine}", fontsize=8)
     axes.margins(x=0.1)
@@ -396,96 +409,189 @@ def draw_bars(found: dict[str, list[Figures]], machine: str, path: Path) -> None
 
 # How the cost grows
 
+PHOTOS = "photos, of 64 pixels"
+Scaling = dict[str, dict[int, Figures]]  # what was changed -> its value -> what that took
 
-def measure_scaling(base: Job, source: Path, photo_counts: list[int], folder: Path) -> dict[str, list[list[float]]]:
-    """Measure with one thing changed at a time: its name -> rows of its value, photos/s, MB."""
 
-    def row(value: float, job: Job) -> list[float]:
-        figures = run(job)
-        click.echo(f"{value}: {figures.rate:.1f} photos/s, {figures.memory:.0f} MB", err=True)
-        return [value, figures.rate, figures.memory]
+def scaling_jobs(
+    base: Job, many: dict[int, str], sizes: tuple[int, ...], batches: tuple[int, ...], threads: tuple[int, ...]
+) -> dict[str, dict[int, Job]]:
+    """Change one thing at a time: what it is -> its value -> the job.
 
-    few = str(repeat_photos(source, 4 * 64, folder / "few"))
+    Args:
+        base: what they all have, the photos too, but where their number is what changes.
+        many: how many photos -> a folder of so many.
+        sizes: sides of the photos in pixels.
+        batches: photos a batch.
+        threads: how many decode photos.
+    """
     return {
-        "photos": [
-            row(count, replace(base, folder=str(repeat_photos(source, count, folder / str(count)))))
-            for count in photo_counts
-        ],
-        "side of the photos in pixels": [
-            row(size, replace(base, folder=few, size=size)) for size in (64, 96, 128, 160, 224, 320)
-        ],
-        "photos a batch": [row(size, replace(base, folder=few, batch_size=size, size=128)) for size in (1, 4, 16, 64)],
-        "threads that decode": [row(count, replace(base, folder=few, threads=count, size=64)) for count in (1, 2, 4)],
+        PHOTOS: {count: replace(base, folder=folder, size=64) for count, folder in many.items()},
+        "side of the photos in pixels": {size: replace(base, size=size) for size in sizes},
+        "photos a batch, of 128 pixels": {count: replace(base, batch_size=count, size=128) for count in batches},
+        "threads, for photos of 64 pixels": {count: replace(base, threads=count, size=64) for count in threads},
     }
 
 
-def draw_scaling(found: dict[str, list[list[float]]], title: str, path: Path) -> None:
-    """Draw photos a second, and memory, over each of the things that were changed."""
+def measure_scaling(jobs: dict[str, dict[int, Job]]) -> Scaling:
+    """Run each of them once."""
+    found: Scaling = {}
+    for name, values in jobs.items():
+        found[name] = {}
+        for value, job in values.items():
+            found[name][value] = figures = run(job)
+            click.echo(
+                f"{job.contestant}: {value} {name}: {figures.rate:.1f} photos/s, {figures.whole:.1f} s, "
+                f"{figures.memory:.0f} MB",
+                err=True,
+            )
+    return found
+
+
+def draw_scaling(found: dict[str, Scaling], machine: str, path: Path) -> None:
+    """Draw speed and memory over each of the things that were changed; for the number of photos, seconds for speed.
+
+    Args:
+        found: contestant -> what was measured.
+        machine: in words.
+        path: of the picture.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    grid = figure.subplots(2, len(found), sharex="col")
-    for column, (name, rows) in enumerate(found.items()):
-        values, rates, memory = zip(*rows, strict=True)
-        for axes, numbers, label in zip(grid[:, column], (rates, memory), ("photos/s", "peak memory, MB"), strict=True):
-            axes.plot(values, numbers, "o-", color="#0072B2")
-            axes.set_xscale("log", base=10 if name == "photos" else 2)
-            axes.set_ylim(bottom=0)
-            axes.set_ylabel(label if column == 0 else "")
-            axes.set_xticks(values, [f"{value:,}" for value in values])
+    names = list(next(iter(found.values())))
+    figure = Figure(figsize=(3 * len(names), 5), layout="constrained")
+    figure.suptitle(f"vggnorm compute-means on {machine}", fontsize=9)
+    grid = figure.subplots(2, len(names), sharex="col", squeeze=False)
+    for (speed, memory), name in zip(grid.T, names, strict=True):
+        for (contestant, scaling), colour in zip(found.items(), COLOURS, strict=False):
+            figures = scaling[name].values()
+            speeds = [each.whole if name == PHOTOS else each.rate for each in figures]
+            speed.plot(list(scaling[name]), speeds, "o-", color=colour, label=contestant)
+            memory.plot(list(scaling[name]), [each.memory for each in figures], "o-", color=colour)
+        ticks = list(scaling[name])
+        for axes in (speed, memory):
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{value:,}" for value in ticks])
             axes.minorticks_off()
-        grid[1, column].set_xlabel(name)
+            axes.set_ylim(bottom=0)
+            axes.spines[["top", "right"]].set_visible(False)
+        speed.set_ylabel("whole process, s" if name == PHOTOS else "photos/s")
+        if name == PHOTOS:
+            speed.set_yscale("log")
+        memory.set_ylabel("peak memory, MB")
+        memory.set_xlabel(name)
+    grid[0, 0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
+# The command line
+
+
+def report_speed(folder: Path, jobs: list[Job], rounds: int, output: Path) -> str:
+    """Let contestants take turns; write a table and a chart, and give the text."""
+    machine = describe_machine()
+    found = take_turns(jobs, rounds)
+    text = (
+        f"{len(list(folder.iterdir()))} photos, {rounds} round{'s' * (rounds > 1)}, medians, on {machine}.\n\n"
+        f"{format_table(found)}\n"
+    )
+    saved = {job.contestant: job.means for job in jobs}
+    if EXACT in saved and FAST in saved:
+        text += f"\n{format_errors(load_means(saved[EXACT]), load_means(saved[FAST]))}\n"
+    (output / "benchmark.md").write_text(text)
+    draw_bars(found, machine, output / "benchmark.png")
+    return text
+
+
+def _require_full_batches(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
+    if value % WARM_UP:
+        raise click.BadParameter(f"{value} is no multiple of {WARM_UP}; a short last batch would count as slow.")
+    return value
+
+
 @click.command(context_settings={"show_default": True})
-@click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--weights", required=True, type=click.Path(exists=True, dir_okay=False), help="VGG16's, an .h5 file.")
-@click.option("--count", type=click.IntRange(min=64), default=320, help="Photos to run; those of FOLDER repeat.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=2 * WARM_UP),
+    callback=_require_full_batches,
+    default=320,
+    help=f"Photos to run, a multiple of {WARM_UP}; those of FOLDER repeat.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="How many turns each contestant has.")
-@click.option("--only", multiple=True, type=click.Choice(tuple(CONTESTANTS)), help="Leave out the others.")
-@click.option("--scaling", is_flag=True, help="Measure how the cost grows, in float32, instead.")
-@click.option("--scaling-photos", type=int, multiple=True, default=(100, 1000, 10000), help="So many photos.")
-@click.option("--scaling-size", type=int, default=64, help="Side of the photos for that, in pixels.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "tex", help="Folder for the results.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(tuple(CONTESTANTS)),
+    help=f"Leave out the others.  [default: all; for --scaling {EXACT}]",
+    show_default=False,
+)
+@click.option("--scaling", is_flag=True, help="Measure how the cost grows, once, instead.")
+@click.option(
+    "--scaling-photos", type=click.IntRange(min=1), multiple=True, default=(100, 1000, 10000), help="So many photos."
+)
+@click.option(
+    "--scaling-size",
+    type=click.IntRange(min=32),
+    multiple=True,
+    default=(64, 128, 224, 320, 512),
+    help="Sides of the photos.",
+)
+@click.option(
+    "--scaling-batch",
+    type=click.Choice((1, 2, 4, 8, 16, 32, 64)),
+    multiple=True,
+    default=(1, 4, 16, 64),
+    help="Batches.",
+)
+@click.option(
+    "--scaling-threads", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4), help="Threads that decode."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=ROOT / "tex",
+    help="Folder for the results.",
+)
 def main(
     *,
-    photos: Path,
+    folder: Path,
     weights: str,
     count: int,
     rounds: int,
     only: tuple[str, ...],
     scaling: bool,
     scaling_photos: tuple[int, ...],
-    scaling_size: int,
+    scaling_size: tuple[int, ...],
+    scaling_batch: tuple[int, ...],
+    scaling_threads: tuple[int, ...],
     output: Path,
 ) -> None:
     """Time vggnorm and others on the photos in FOLDER."""
-    machine = describe_machine()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        base = Job(EXACT, "", weights, size=scaling_size)
+        temporary = Path(name)
+        photos = repeat_photos(folder, count, temporary / "photos")
+
+        def job(contestant: str) -> Job:
+            return Job(contestant, str(photos), weights, str(temporary / f"{contestant}.npy"))
+
         if scaling:
-            found_scaling = measure_scaling(base, photos, list(scaling_photos), folder)
-            title = f"{EXACT}; {scaling_size} pixels for photos, 128 for batches, 64 for threads\n{machine}"
-            draw_scaling(found_scaling, title, output / "scaling.png")
-            click.echo(json.dumps(found_scaling))
+            many = {number: str(repeat_photos(folder, number, temporary / str(number))) for number in scaling_photos}
+            found = {
+                contestant: measure_scaling(
+                    scaling_jobs(job(contestant), many, scaling_size, scaling_batch, scaling_threads)
+                )
+                for contestant in only or (EXACT,)
+            }
+            draw_scaling(found, describe_machine(), output / "scaling.png")
             return
-        contestants = [name for name in CONTESTANTS if not only or name in only]
-        if find_spec("torch") is None:
+        contestants = [contestant for contestant in CONTESTANTS if not only or contestant in only]
+        if TORCH in contestants and find_spec("torch") is None:
             click.echo("PyTorch is not installed, and is left out", err=True)
-            contestants = [name for name in contestants if name != "PyTorch, hooks"]
-        source = str(repeat_photos(photos, count, folder / "photos"))
-        jobs = [Job(name, source, weights, str(folder / f"{index}.npy")) for index, name in enumerate(contestants)]
-        found = take_turns(jobs, rounds)
-        text = f"{count} photos, {rounds} rounds, medians, on {machine}.\n\n{format_table(found)}\n"
-        saved = {job.contestant: Path(job.means) for job in jobs}
-        if EXACT in saved and FAST in saved:
-            text += f"\n{format_errors(load_means(saved[EXACT]), load_means(saved[FAST]))}\n"
-        (output / "benchmark.md").write_text(text)
-        draw_bars(found, machine, output / "benchmark.png")
-        click.echo(text)
+            contestants.remove(TORCH)
+        click.echo(report_speed(photos, [job(contestant) for contestant in contestants], rounds, output))
 
 
 if __name__ == "__main__":
