@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import benchmark
+import contestants
 import numpy as np
 import pytest
-from benchmark import Clock, Figures, Job
 from click.testing import CliRunner
+from contestants import Clock, Figures, Job
 from reference import IMAGENET_BGR, filter_means
 from test_network import reference_layers
 
@@ -52,28 +53,28 @@ def test_ratios_are_those_of_each_round() -> None:
 @pytest.fixture
 def job(photo_folder: Path, make_chain: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Job:
     chain = make_chain((6, 5))
-    monkeypatch.setattr(benchmark, "plain_network", lambda _: chain)
+    monkeypatch.setattr(contestants, "plain_network", lambda _: chain)
     return Job("", str(photo_folder), "", "", size=32, batch_size=4)
 
 
 @pytest.fixture
 def expected(job: Job) -> dict[str, np.ndarray]:
-    photos = [decode_photo(Path(path), Geometry(32)) for path in benchmark.paths(job)]
-    return filter_means(photos, reference_layers(benchmark.plain_network(job)))
+    photos = [decode_photo(Path(path), Geometry(32)) for path in contestants.paths(job)]
+    return filter_means(photos, reference_layers(contestants.plain_network(job)))
 
 
 def test_the_plain_model_takes_the_means(job: Job, expected: dict[str, np.ndarray]) -> None:
-    photos = np.concatenate(list(benchmark.batches(job)))
-    found = benchmark.plain_means(job).predict(photos, verbose=0)
+    photos = np.concatenate(list(contestants.batches(job)))
+    found = contestants.plain_means(job).predict(photos, verbose=0)
     for values, mean in zip(found, expected.values(), strict=True):
         np.testing.assert_allclose(values.mean(axis=0), mean, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_ceiling_has_the_same_convolutions(precision: Any, job: Job) -> None:
-    photos = np.concatenate(list(benchmark.batches(job)))
-    original = benchmark.plain_network(job)
-    alone = benchmark.convolutions_alone(job, precision)
+    photos = np.concatenate(list(contestants.batches(job)))
+    original = contestants.plain_network(job)
+    alone = contestants.convolutions_alone(job, precision)
     found = alone.predict(photos, verbose=0).astype(np.float32)
     pixels = photos[..., ::-1] - IMAGENET_BGR
     expected = np.asarray(original(pixels.astype(np.float32))).max(axis=(1, 2))
@@ -83,21 +84,22 @@ def test_the_ceiling_has_the_same_convolutions(precision: Any, job: Job) -> None
     assert {layer.compute_dtype for layer in convolutions if layer.weights} == {precision}
 
 
-def test_the_network_of_pytorch_is_the_same(job: Job) -> None:
+def test_the_network_of_pytorch_is_the_same(random_vgg16: Path) -> None:
     torch = pytest.importorskip("torch")
-    photos = np.random.default_rng(0).normal(size=(2, 32, 36, 3)).astype(np.float32)
+    job = Job(contestants.TORCH, "", str(random_vgg16), "")
+    photos = np.random.default_rng(0).normal(0, 60, size=(2, 32, 64, 3)).astype(np.float32)
     with torch.inference_mode():
-        found = benchmark.torch_network(job)(torch.from_numpy(photos.transpose(0, 3, 1, 2).copy())).numpy()
-    expected = np.asarray(benchmark.plain_network(job)(photos))
-    np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, rtol=1e-4, atol=1e-5)
+        found = contestants.torch_network(job)(torch.from_numpy(photos.transpose(0, 3, 1, 2).copy())).numpy()
+    expected = np.asarray(contestants.plain_network(job)(photos))
+    np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in benchmark.CONTESTANTS if "vggnorm" not in name])
-def test_every_contestant_runs_all_photos(name: str, job: Job) -> None:
+@pytest.mark.parametrize("name", [name for name in contestants.CONTESTANTS if "vggnorm" not in name])
+def test_every_contestant_runs_all_photos(name: str, job: Job, random_vgg16: Path) -> None:
     if name.startswith("PyTorch"):
         pytest.importorskip("torch")
     clock = Clock()
-    benchmark.CONTESTANTS[name](job, clock)
+    contestants.CONTESTANTS[name](replace(job, weights=str(random_vgg16)), clock)
     assert clock.told[-1][1] >= 9
 
 
@@ -111,7 +113,7 @@ def test_what_starts_the_contestants_is_small() -> None:
 def test_vggnorm_runs_as_its_command_line(photo_folder: Path, random_vgg16: Path, tmp_path: Path) -> None:
     clock = Clock()
     job = Job("", str(photo_folder), str(random_vgg16), str(tmp_path / "means.npy"), size=32, batch_size=4, threads=1)
-    benchmark.CONTESTANTS[benchmark.FAST](job, clock)
+    contestants.CONTESTANTS[benchmark.FAST](job, clock)
     assert [done for _, done in clock.told] == [4, 8, 9]
     recipe = load_means(tmp_path / "means.npy").recipe
     assert (recipe.precision, recipe.size, recipe.batch_size, recipe.listed) == ("bfloat16", 32, 4, 9)
