@@ -225,8 +225,8 @@ def draw_scaling(found: dict[str, Scaling], machine: str, path: Path) -> None:
         if name == PHOTOS:  # over a logarithmic axis, what grows in proportion is straight on another
             speed.set_yscale("log")
         else:
-            speed.set_ylim(bottom=0)
-        memory.set_ylim(bottom=0)
+            speed.set_ylim(0, 1.08 * speed.dataLim.ymax)
+        memory.set_ylim(0, 1.08 * memory.dataLim.ymax)
         memory.set_ylabel("peak memory, MB")
         memory.set_xlabel(name)
     grid[0, 0].legend(fontsize=8)

@@ -17,6 +17,7 @@ from contestants import Clock, Figures, Job
 from reference import IMAGENET_BGR, filter_means
 from test_network import reference_layers
 
+import vggnorm
 from vggnorm.geometry import Geometry
 from vggnorm.images import decode_photo
 from vggnorm.means import FilterMeans, load_means
@@ -110,11 +111,22 @@ def test_what_starts_the_contestants_is_small() -> None:
     assert not found.stdout.strip()
 
 
-def test_vggnorm_runs_as_its_command_line(photo_folder: Path, random_vgg16: Path, tmp_path: Path) -> None:
+def test_vggnorm_runs_as_its_command_line(
+    photo_folder: Path, random_vgg16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    compute_means = vggnorm.compute_means
+
+    def spy(*arguments: Any, **options: Any) -> FilterMeans:
+        given.update(options)
+        return compute_means(*arguments, **options)
+
+    monkeypatch.setattr(vggnorm, "compute_means", spy)
     clock = Clock()
     job = Job("", str(photo_folder), str(random_vgg16), str(tmp_path / "means.npy"), size=32, batch_size=4, threads=1)
     contestants.CONTESTANTS[benchmark.FAST](job, clock)
     assert [done for _, done in clock.told] == [4, 8, 9]
+    assert given["threads"] == 1
     recipe = load_means(tmp_path / "means.npy").recipe
     assert (recipe.precision, recipe.size, recipe.batch_size, recipe.listed) == ("bfloat16", 32, 4, 9)
 
@@ -127,7 +139,10 @@ def test_errors_are_relative_and_of_filters_that_fire(some_means: FilterMeans) -
     assert text.endswith("in the median filter 5.0e-03, in the 99th percentile 4.9e-02, at worst 5.0e-02.")
 
 
-def test_a_run_with_a_short_last_batch_is_refused(photo_folder: Path, random_vgg16: Path) -> None:
+def test_a_run_with_a_short_last_batch_is_refused(
+    photo_folder: Path, random_vgg16: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "run", lambda _: pytest.fail("it ran"))
     result = CliRunner().invoke(benchmark.main, [str(photo_folder), "--weights", str(random_vgg16), "--count", "200"])
     assert result.exit_code == 2
     assert "200 is no multiple of 64" in result.output
