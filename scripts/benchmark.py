@@ -10,8 +10,7 @@ whose speed drifts is as fast for one as for the other: trust the ratios more th
 benchmark.md and benchmark.png; with --scaling, instead, scaling.png: what becomes of speed and memory with more photos,
 larger photos, larger batches and more threads.
 
-The baselines are written here as scripts for this job commonly do it: a plain mean over each activation, photos one by
-one through tf.data, or batches that one thread loads while the network waits; and PyTorch with forward hooks.
+What the contestants are stands in contestants.py.
 """
 
 import json
@@ -22,267 +21,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
 
 import click
+import contestants
 import numpy as np
+from contestants import BASELINE, CEILINGS, CONTESTANTS, DECODING, EXACT, FAST, TORCH, WARM_UP, Figures, Job
 
-from vggnorm.images import EXTENSIONS, PhotoReader, find_photos
-from vggnorm.means import FilterMeans, load_means, save_means
-from vggnorm.startup import import_keras
+from vggnorm.images import EXTENSIONS
+from vggnorm.means import FilterMeans, load_means
 
 ROOT = Path(__file__).parents[1]
-Precision = Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a contestant is to do."""
-
-    contestant: str
-    folder: str  # of photos
-    weights: str
-    means: str = ""  # where to save the means, if anywhere
-    size: int = 224
-    batch_size: int = 32
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one run of a contestant took.
-
-    Attributes:
-        rate: photos a second in steady state: in the median batch, the first left out.
-        first: seconds from the start of the process to the end of the first batch.
-        importing: seconds of them for importing TensorFlow.
-        whole: seconds that the whole process took.
-        memory: its peak, in MB.
-    """
-
-    rate: float
-    first: float
-    importing: float
-    whole: float = 0.0
-    memory: float = 0.0
-
-
-class Clock:
-    """Is told after each batch how many photos are done, and knows the rate in steady state."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[float, int]] = []
-
-    def __call__(self, done: int, *_: object) -> None:
-        """Note the time, once photos are done."""
-        if done:
-            self.told.append((time.perf_counter(), done))
-
-    @property
-    def rate(self) -> float:
-        """Photos a second in the median batch after the first; nan if there is one only."""
-        steps = [(now - then, done - before) for (then, before), (now, done) in pairwise(self.told)]
-        return statistics.median(photos / seconds for seconds, photos in steps) if steps else float("nan")
-
-
-# The contestants: each runs the photos of a job, and tells the clock.
-
-
-def run_vggnorm(job: Job, clock: Clock, precision: Literal["float32", "bfloat16", "auto"]) -> None:
-    """Run `vggnorm.compute_means`, as the command line does."""
-    import vggnorm
-
-    means: FilterMeans = vggnorm.compute_means(
-        vggnorm.load_network("vgg16", job.weights),
-        job.folder,
-        size=job.size,
-        batch_size=job.batch_size,
-        threads=job.threads,
-        precision=precision,
-        progress=clock,
-        say=lambda line: print(line, file=sys.stderr),
-    )
-    if job.means:
-        save_means(means, job.means, force=True)
-
-
-def run_keras_singly(job: Job, clock: Clock) -> None:
-    """Run a plain Keras model photo by photo, as tf.data gives them."""
-    import tensorflow as tf
-
-    def load(path: Any) -> Any:
-        pixels = tf.image.resize(tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False), [job.size] * 2)
-        return tf.cast(pixels, tf.uint8)
-
-    model = plain_means(job)
-    total: Any = 0
-    for done, photo in enumerate(tf.data.Dataset.from_tensor_slices(paths(job)).map(load).batch(1), 1):
-        total = total + np.concatenate(model.predict(photo, verbose=0), axis=1)[0]
-        clock(done)
-
-
-def run_keras_in_batches(job: Job, clock: Clock, batch_size: int = 64) -> None:
-    """Run a plain Keras model on batches that the same thread loads."""
-    import keras
-
-    model, names, done, total = plain_means(job), paths(job), 0, 0.0
-    while done < len(names):
-        batch = [
-            np.asarray(keras.utils.load_img(name, target_size=(job.size, job.size)), np.uint8)
-            for name in names[done : done + batch_size]
-        ]
-        total = total + np.concatenate(model.predict(np.stack(batch), verbose=0), axis=1).sum(axis=0)
-        done += len(batch)
-        clock(done)
-
-
-def run_torch(job: Job, clock: Clock) -> None:
-    """Run a network of PyTorch whose forward hooks take the means, on batches that vggnorm's reader gives."""
-    import torch
-
-    network = torch_network(job)
-    sums: dict[str, Any] = {}
-
-    def add(name: str, _: Any, __: Any, output: Any) -> None:
-        sums[name] = sums.get(name, 0.0) + output.mean(dim=(2, 3)).double().sum(dim=0)
-
-    for name, layer in network.named_children():
-        if isinstance(layer, torch.nn.ReLU):
-            layer.register_forward_hook(partial(add, name))
-    mean_colour = torch.tensor([103.939, 116.779, 123.68]).reshape(1, 3, 1, 1)
-    done = 0
-    with torch.inference_mode():
-        for pixels in batches(job):
-            photos = torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(0, 3, 1, 2)))
-            network(photos.float() - mean_colour)
-            done += len(pixels)
-            clock(done)
-
-
-def run_convolutions(job: Job, clock: Clock, precision: Precision) -> None:
-    """Run the network alone, with no means, on a batch that is in memory: as fast as it can be."""
-    import keras
-    from keras import ops
-
-    model = plain_network(job)
-
-    def clone(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": precision})
-
-    network = keras.models.clone_model(model, clone_function=clone)
-    network.set_weights(model.get_weights())
-    photos = keras.Input((job.size, job.size, 3), dtype="uint8")
-    features = network(keras.applications.vgg16.preprocess_input(ops.cast(photos, "float32")))
-    alone = keras.Model(photos, ops.max(features, axis=(1, 2)))
-    alone.compile(jit_compile=False)
-    batch, done = next(batches(job)), 0
-    while done < max(len(paths(job)), 3 * len(batch)):
-        alone.predict_on_batch(batch)
-        done += len(batch)
-        clock(done)
-
-
-def run_decoding(job: Job, clock: Clock) -> None:
-    """Only decode the photos."""
-    done = 0
-    for pixels in batches(job):
-        done += len(pixels)
-        clock(done)
-
-
-CONTESTANTS: dict[str, Callable[[Job, Clock], None]] = {
-    "vggnorm, float32": partial(run_vggnorm, precision="float32"),
-    "vggnorm, bfloat16": partial(run_vggnorm, precision="bfloat16"),
-    "vggnorm, auto": partial(run_vggnorm, precision="auto"),
-    "Keras, batch 1": run_keras_singly,
-    "Keras, batch 64": run_keras_in_batches,
-    "PyTorch, hooks": run_torch,
-    "convolutions alone, float32": partial(run_convolutions, precision="float32"),
-    "convolutions alone, bfloat16": partial(run_convolutions, precision="bfloat16"),
-    "decoding alone": run_decoding,
-}
-BASELINE, EXACT, FAST = "Keras, batch 1", "vggnorm, float32", "vggnorm, bfloat16"
-CEILINGS = {EXACT: "convolutions alone, float32", FAST: "convolutions alone, bfloat16"}
-NO_KERAS = ("decoding alone",)
-
-
-def paths(job: Job) -> list[str]:
-    """List the photos of a job."""
-    return sorted(str(path) for path in Path(job.folder).iterdir())
-
-
-def batches(job: Job) -> Iterator[Any]:
-    """Give the photos of a job, `(photos, height, width, 3)` uint8."""
-    from vggnorm.geometry import Geometry
-
-    reader = PhotoReader(find_photos(job.folder), Geometry(job.size), threads=job.threads)
-    return (batch.pixels for batch in reader.batches(job.batch_size))
-
-
-def plain_network(job: Job) -> Any:
-    """Load VGG16 as Keras has it."""
-    import vggnorm
-
-    return vggnorm.load_network("vgg16", job.weights)
-
-
-def plain_means(job: Job) -> Any:
-    """Make the model that scripts for this job make: the activations of all convolutions, each with a plain mean."""
-    import keras
-    from keras import ops
-
-    model = plain_network(job)
-    activations = [layer.output for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    photos = keras.Input((job.size, job.size, 3), dtype="uint8")
-    found = keras.Model(model.inputs[0], activations)(
-        keras.applications.vgg16.preprocess_input(ops.cast(photos, "float32"))
-    )
-    return keras.Model(photos, [ops.mean(activation, axis=(1, 2)) for activation in found])
-
-
-def torch_network(job: Job) -> Any:
-    """Make the same network in PyTorch."""
-    import torch
-    from keras import layers
-
-    network = torch.nn.Sequential()
-    for layer in plain_network(job).layers:
-        if isinstance(layer, layers.Conv2D):
-            kernel, bias = layer.get_weights()  # (height, width, in, out)
-            convolution = torch.nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2], padding="same")
-            weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-            convolution.load_state_dict({"weight": weight, "bias": torch.from_numpy(bias)})
-            network.add_module(layer.name, convolution)
-            network.add_module(f"{layer.name}_relu", torch.nn.ReLU())
-        elif isinstance(layer, layers.MaxPooling2D):
-            network.add_module(layer.name, torch.nn.MaxPool2d(2))
-    return network.eval()
-
+COLOURS = ("#0072B2", "#E69F00", "#999999")  # ours, others', ceilings
 
 # Running them
 
 
-def work(job: Job, started: float) -> Figures:
-    """Do a job in this process."""
-    before = time.perf_counter()
-    if job.contestant not in NO_KERAS:
-        import_keras()
-    importing = time.perf_counter() - before
-    offset = time.time() - time.perf_counter()  # from one clock to the other
-    clock = Clock()
-    CONTESTANTS[job.contestant](job, clock)
-    return Figures(clock.rate, clock.told[0][0] + offset - started, importing)
-
-
 def run(job: Job) -> Figures:
-    """Do a job in a process of its own."""
-    command = [sys.executable, __file__, "--work", json.dumps(asdict(job)), str(time.time())]
+    """Do a job in a process of its own.
+
+    Linux has the peak memory of a process begin with that of the one that starts it: this one must stay small, and so
+    does without TensorFlow.
+    """
+    command = [sys.executable, contestants.__file__, json.dumps(asdict(job)), str(time.time())]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -328,14 +92,9 @@ def describe_machine() -> str:
         model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), model)
         flags = next((value for name, _, value in lines if name.strip() == "flags"), "")
     units = [words for flag, words in (("avx512_bf16", "AVX-512 BF16"), ("amx_bf16", "AMX")) if flag in flags.split()]
-    import_keras()
-    import keras
-    import tensorflow as tf
-
-    return (
-        f"{len(os.sched_getaffinity(0))} cores of {model}, bfloat16 units: {' and '.join(units) or 'none'}; "
-        f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    )
+    versions = ", ".join(f"{name} {version(name.lower())}" for name in ("TensorFlow", "Keras"))
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {model}, bfloat16 units: {' and '.join(units) or 'none'}; {versions}"
 
 
 def median_ratio(found: dict[str, list[Figures]], one: str, other: str, name: str = "rate") -> float:
@@ -357,12 +116,11 @@ def format_table(found: dict[str, list[Figures]]) -> str:
             statistics.median(getattr(figures, field) for figures in runs)
             for field in ("rate", "first", "importing", "whole", "memory")
         )
-        ceiling = f"{median_ratio(found, name, CEILINGS[name]):.2f}" if name in CEILINGS else ""
-        times = median_ratio(found, name, BASELINE)
-        lines.append(
-            f"| {name} | {rate:.1f} | {ceiling} | {times:.2f} | {whole:.1f} | {first:.1f} | {importing:.1f} | "
-            f"{memory:.0f} |"
-        )
+        ratios = (median_ratio(found, name, other) for other in (CEILINGS.get(name, ""), BASELINE))
+        ceiling, times = ("" if np.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)
+        seconds = (f"{value:.1f}" for value in (whole, first, importing))
+        cells = (name, f"{rate:.1f}", ceiling, times, *seconds, f"{memory:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -382,11 +140,12 @@ def draw_bars(found: dict[str, list[Figures]], machine: str, path: Path) -> None
     """Draw the rates as bars."""
     from matplotlib.figure import Figure
 
-    names = [name for name in found if name not in NO_KERAS][::-1]  # decoding is faster by far
+    names = [name for name in found if name != DECODING][::-1]  # decoding is faster by far
     rates = [statistics.median(figures.rate for figures in found[name]) for name in names]
     figure = Figure(figsize=(8, 0.45 * len(names) + 1.2), layout="constrained")
     axes = figure.add_subplot()
-    colours = ["#0072B2" if "vggnorm" in name else "#999999" if "alone" in name else "#E69F00" for name in names]
+    ours, others, ceiling = COLOURS
+    colours = [ours if "vggnorm" in name else ceiling if "alone" in name else others for name in names]
     axes.bar_label(axes.barh(names, rates, color=colours), fmt="%.1f", padding=3)
     axes.set_xlabel(f"photos a second, in steady state\n{machine}", fontsize=8)
     axes.margins(x=0.1)
@@ -396,100 +155,193 @@ def draw_bars(found: dict[str, list[Figures]], machine: str, path: Path) -> None
 
 # How the cost grows
 
+PHOTOS = "photos, of 64 pixels"
+Scaling = dict[str, dict[int, Figures]]  # what was changed -> its value -> what that took
 
-def measure_scaling(base: Job, source: Path, photo_counts: list[int], folder: Path) -> dict[str, list[list[float]]]:
-    """Measure with one thing changed at a time: its name -> rows of its value, photos/s, MB."""
 
-    def row(value: float, job: Job) -> list[float]:
-        figures = run(job)
-        click.echo(f"{value}: {figures.rate:.1f} photos/s, {figures.memory:.0f} MB", err=True)
-        return [value, figures.rate, figures.memory]
+def scaling_jobs(
+    base: Job, many: dict[int, str], sizes: tuple[int, ...], batches: tuple[int, ...], threads: tuple[int, ...]
+) -> dict[str, dict[int, Job]]:
+    """Change one thing at a time: what it is -> its value -> the job.
 
-    few = str(repeat_photos(source, 4 * 64, folder / "few"))
+    Args:
+        base: what they all have, the photos too, but where their number is what changes.
+        many: how many photos -> a folder of so many.
+        sizes: sides of the photos in pixels.
+        batches: photos a batch.
+        threads: how many decode photos.
+    """
     return {
-        "photos": [
-            row(count, replace(base, folder=str(repeat_photos(source, count, folder / str(count)))))
-            for count in photo_counts
-        ],
-        "side of the photos in pixels": [
-            row(size, replace(base, folder=few, size=size)) for size in (64, 96, 128, 160, 224, 320)
-        ],
-        "photos a batch": [row(size, replace(base, folder=few, batch_size=size, size=128)) for size in (1, 4, 16, 64)],
-        "threads that decode": [row(count, replace(base, folder=few, threads=count, size=64)) for count in (1, 2, 4)],
+        PHOTOS: {count: replace(base, folder=folder, size=64) for count, folder in many.items()},
+        "side of the photos in pixels": {size: replace(base, size=size) for size in sizes},
+        "photos a batch, of 128 pixels": {count: replace(base, batch_size=count, size=128) for count in batches},
+        "threads, for photos of 64 pixels": {count: replace(base, threads=count, size=64) for count in threads},
     }
 
 
-def draw_scaling(found: dict[str, list[list[float]]], title: str, path: Path) -> None:
-    """Draw photos a second, and memory, over each of the things that were changed."""
+def measure_scaling(jobs: dict[str, dict[int, Job]]) -> Scaling:
+    """Run each of them once."""
+    found: Scaling = {}
+    for name, values in jobs.items():
+        found[name] = {}
+        for value, job in values.items():
+            found[name][value] = figures = run(job)
+            speed, unit = speed_over(name, figures)
+            click.echo(f"{job.contestant}: {value} {name}: {speed:.1f} {unit}, {figures.memory:.0f} MB", err=True)
+    return found
+
+
+def speed_over(name: str, figures: Figures) -> tuple[float, str]:
+    """Choose what to show as speed, with its unit: for numbers of photos the seconds they take, else the rate."""
+    return (figures.whole, "s, whole process") if name == PHOTOS else (figures.rate, "photos/s")
+
+
+def draw_scaling(found: dict[str, Scaling], machine: str, path: Path) -> None:
+    """Draw speed and memory over each of the things that were changed.
+
+    Args:
+        found: contestant -> what was measured.
+        machine: in words.
+        path: of the picture.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    grid = figure.subplots(2, len(found), sharex="col")
-    for column, (name, rows) in enumerate(found.items()):
-        values, rates, memory = zip(*rows, strict=True)
-        for axes, numbers, label in zip(grid[:, column], (rates, memory), ("photos/s", "peak memory, MB"), strict=True):
-            axes.plot(values, numbers, "o-", color="#0072B2")
-            axes.set_xscale("log", base=10 if name == "photos" else 2)
-            axes.set_ylim(bottom=0)
-            axes.set_ylabel(label if column == 0 else "")
+    names = list(next(iter(found.values())))
+    figure = Figure(figsize=(3 * len(names), 5), layout="constrained")
+    figure.suptitle(machine, fontsize=9)
+    grid = figure.subplots(2, len(names), sharex="col", squeeze=False)
+    for (speed, memory), name in zip(grid.T, names, strict=True):
+        for contestant, scaling in found.items():
+            values = list(scaling[name])
+            speeds, units = zip(*(speed_over(name, figures) for figures in scaling[name].values()), strict=True)
+            speed.plot(values, speeds, "o-", label=contestant)
+            speed.set_ylabel(units[0])
+            memory.plot(values, [figures.memory for figures in scaling[name].values()], "o-")
+        for axes in (speed, memory):
+            axes.set_xscale("log")
             axes.set_xticks(values, [f"{value:,}" for value in values])
             axes.minorticks_off()
-        grid[1, column].set_xlabel(name)
+            axes.spines[["top", "right"]].set_visible(False)
+        if name == PHOTOS:  # over a logarithmic axis, what grows in proportion is straight on another
+            speed.set_yscale("log")
+        else:
+            speed.set_ylim(0, 1.08 * speed.dataLim.ymax)
+        memory.set_ylim(0, 1.08 * memory.dataLim.ymax)
+        memory.set_ylabel("peak memory, MB")
+        memory.set_xlabel(name)
+    grid[0, 0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
+# The command line
+
+
+def report_speed(folder: Path, jobs: list[Job], rounds: int, output: Path) -> str:
+    """Let contestants take turns; write a table and a chart, and give the text."""
+    machine = describe_machine()
+    found = take_turns(jobs, rounds)
+    text = (
+        f"{len(list(folder.iterdir()))} photos, {rounds} round{'s' * (rounds > 1)}, medians, on {machine}.\n\n"
+        f"{format_table(found)}\n"
+    )
+    saved = {job.contestant: job.means for job in jobs}
+    if EXACT in saved and FAST in saved:
+        text += f"\n{format_errors(load_means(saved[EXACT]), load_means(saved[FAST]))}\n"
+    (output / "benchmark.md").write_text(text)
+    draw_bars(found, machine, output / "benchmark.png")
+    return text
+
+
+def _require_full_batches(_ctx: click.Context, _param: click.Parameter, value: int) -> int:
+    if value % WARM_UP:
+        raise click.BadParameter(f"{value} is no multiple of {WARM_UP}; a short last batch would count as slow.")
+    return value
+
+
 @click.command(context_settings={"show_default": True})
-@click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--weights", required=True, type=click.Path(exists=True, dir_okay=False), help="VGG16's, an .h5 file.")
-@click.option("--count", type=click.IntRange(min=64), default=320, help="Photos to run; those of FOLDER repeat.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=2 * WARM_UP),
+    callback=_require_full_batches,
+    default=320,
+    help=f"Photos to run, a multiple of {WARM_UP}; those of FOLDER repeat.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="How many turns each contestant has.")
-@click.option("--only", multiple=True, type=click.Choice(tuple(CONTESTANTS)), help="Leave out the others.")
-@click.option("--scaling", is_flag=True, help="Measure how the cost grows, in float32, instead.")
-@click.option("--scaling-photos", type=int, multiple=True, default=(100, 1000, 10000), help="So many photos.")
-@click.option("--scaling-size", type=int, default=64, help="Side of the photos for that, in pixels.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=ROOT / "tex", help="Folder for the results.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(tuple(CONTESTANTS)),
+    help=f"Leave out the others.  [default: all; for --scaling {EXACT}]",
+    show_default=False,
+)
+@click.option("--scaling", is_flag=True, help="Measure how the cost grows, once, instead.")
+@click.option(
+    "--scaling-photos", type=click.IntRange(min=1), multiple=True, default=(100, 1000, 10000), help="So many photos."
+)
+@click.option(
+    "--scaling-size",
+    type=click.IntRange(min=32),
+    multiple=True,
+    default=(64, 128, 224, 320, 512),
+    help="Sides of the photos.",
+)
+@click.option(
+    "--scaling-batch",
+    type=click.Choice((1, 2, 4, 8, 16, 32, 64)),
+    multiple=True,
+    default=(1, 4, 16, 64),
+    help="Batches.",
+)
+@click.option(
+    "--scaling-threads", type=click.IntRange(min=1), multiple=True, default=(1, 2, 4), help="Threads that decode."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=ROOT / "tex",
+    help="Folder for the results.",
+)
 def main(
     *,
-    photos: Path,
+    folder: Path,
     weights: str,
     count: int,
     rounds: int,
     only: tuple[str, ...],
     scaling: bool,
     scaling_photos: tuple[int, ...],
-    scaling_size: int,
+    scaling_size: tuple[int, ...],
+    scaling_batch: tuple[int, ...],
+    scaling_threads: tuple[int, ...],
     output: Path,
 ) -> None:
     """Time vggnorm and others on the photos in FOLDER."""
-    machine = describe_machine()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        base = Job(EXACT, "", weights, size=scaling_size)
+    with tempfile.TemporaryDirectory() as directory:
+        temporary = Path(directory)
+        photos = repeat_photos(folder, count, temporary / "photos")
+
+        def job(contestant: str) -> Job:
+            return Job(contestant, str(photos), weights, str(temporary / f"{contestant}.npy"))
+
         if scaling:
-            found_scaling = measure_scaling(base, photos, list(scaling_photos), folder)
-            title = f"{EXACT}; {scaling_size} pixels for photos, 128 for batches, 64 for threads\n{machine}"
-            draw_scaling(found_scaling, title, output / "scaling.png")
-            click.echo(json.dumps(found_scaling))
+            many = {number: str(repeat_photos(folder, number, temporary / str(number))) for number in scaling_photos}
+            found = {
+                contestant: measure_scaling(
+                    scaling_jobs(job(contestant), many, scaling_size, scaling_batch, scaling_threads)
+                )
+                for contestant in only or (EXACT,)
+            }
+            draw_scaling(found, describe_machine(), output / "scaling.png")
             return
-        contestants = [name for name in CONTESTANTS if not only or name in only]
-        if find_spec("torch") is None:
+        names = [name for name in CONTESTANTS if not only or name in only]
+        if TORCH in names and find_spec("torch") is None:
             click.echo("PyTorch is not installed, and is left out", err=True)
-            contestants = [name for name in contestants if name != "PyTorch, hooks"]
-        source = str(repeat_photos(photos, count, folder / "photos"))
-        jobs = [Job(name, source, weights, str(folder / f"{index}.npy")) for index, name in enumerate(contestants)]
-        found = take_turns(jobs, rounds)
-        text = f"{count} photos, {rounds} rounds, medians, on {machine}.\n\n{format_table(found)}\n"
-        saved = {job.contestant: Path(job.means) for job in jobs}
-        if EXACT in saved and FAST in saved:
-            text += f"\n{format_errors(load_means(saved[EXACT]), load_means(saved[FAST]))}\n"
-        (output / "benchmark.md").write_text(text)
-        draw_bars(found, machine, output / "benchmark.png")
-        click.echo(text)
+            names.remove(TORCH)
+        click.echo(report_speed(photos, [job(name) for name in names], rounds, output))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--work"]:
-        print(json.dumps(asdict(work(Job(**json.loads(sys.argv[2])), float(sys.argv[3])))))
-    else:
-        main()
+    main()
