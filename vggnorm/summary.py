@@ -102,7 +102,7 @@ def _precision(means: FilterMeans) -> str:
         return means.recipe.precision
     fires = {layer: mean > 0 for layer, mean in means.mean.items()}
     relative, unknown = (
-        np.concatenate([(np.abs(values[layer]) / means.mean[layer])[at] for layer, at in fires.items() if at.any()])
+        np.concatenate([np.abs(values[layer][at]) / means.mean[layer][at] for layer, at in fires.items()])
         for values in (means.correction.mean, means.correction_std_error)
     )
     return (
