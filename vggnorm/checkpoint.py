@@ -61,6 +61,11 @@ class Checkpoint:
                 "options and photos, or --fresh to start over"
             )
 
+    @property
+    def holds_something(self) -> bool:
+        """Whether there is a checkpoint of this run or an earlier one, be it older than the sums."""
+        return self._saved is not None
+
     def save_if_due(self, means: FilterMeans) -> None:
         """Write, if it is time to."""
         if time.monotonic() - self._saved_at >= self._every:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,12 +160,15 @@ def _file_size(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
+    def refuse(error: OSError) -> NoReturn:
         raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        status = Path(parent).stat()
+        try:
+            status = Path(parent).stat()
+        except OSError as error:  # it has gone since it was listed
+            refuse(error)
         if (status.st_dev, status.st_ino) in seen:  # a link that leads back to where we were
             folders.clear()
             continue

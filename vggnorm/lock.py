@@ -31,9 +31,10 @@ def locked(output: str | Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{path}: cannot be locked: {error.strerror}") from error
     try:
-        os.truncate(handle, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
+        with suppress(OSError):  # on a full disk the lock holds all the same, and only does not say whose it is
+            os.truncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
         yield
     finally:
         with suppress(OSError):
@@ -43,7 +44,7 @@ def locked(output: str | Path) -> Iterator[None]:
 
 def _acquire(path: Path) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # a link's target is not ours to empty
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_open_at(handle, path):

@@ -219,11 +219,13 @@ def _run(
         try:
             while taken.count < reader.total(taken) and not _known_well(means):
                 if stop():
-                    saved = keeper.save(means)
-                    raise StoppedError(
-                        f"stopped after {taken.count} of {reader.total(taken)} photos; "
-                        + (f"{keeper.path} keeps them: the same again goes on" if saved else "nothing was written")
-                    )
+                    if keeper.save(means):
+                        kept = f"{keeper.path} keeps them: the same again goes on"
+                    elif keeper.holds_something:
+                        kept = f"{keeper.path} keeps those of an earlier checkpoint: the same again goes on from there"
+                    else:
+                        kept = "nothing was written"
+                    raise StoppedError(f"stopped after {taken.count} of {reader.total(taken)} photos; {kept}")
                 batch = next(batches)
                 means, taken = networks.measure(means, batch), batch.taken
                 keeper.save_if_due(means)

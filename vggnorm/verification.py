@@ -17,6 +17,7 @@ from vggnorm.means import FilterMeans
 from vggnorm.measure import compute_means, no_photo_usable
 from vggnorm.moments import Moments, PerLayer, std_deviation
 from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
+from vggnorm.precision import exact_float32
 from vggnorm.progress import Progress
 from vggnorm.rescale import scale_from_mean
 
@@ -238,16 +239,17 @@ def verify(
     reader = PhotoReader(photos, geometry, limit=limit)
     comparing = comparing_model(original, rescaled, scales, preprocessing)
     moments, activations, taken = None, None, NOTHING_TAKEN
-    for batch in reader.batches(batch_size):
-        taken = batch.taken
-        if len(batch.pixels):
-            found = comparing.predict_on_batch(batch.pixels)
-            batch_moments = Moments.of(found["mean"])
-            moments = batch_moments if moments is None else moments + batch_moments
-            batch_activations = ActivationsCheck.of(found["deviation"], found["largest"])
-            activations = batch_activations if activations is None else activations | batch_activations
-        if progress is not None:
-            progress(taken.count, reader.total(taken), None)
+    with exact_float32():
+        for batch in reader.batches(batch_size):
+            taken = batch.taken
+            if len(batch.pixels):
+                found = comparing.predict_on_batch(batch.pixels)
+                batch_moments = Moments.of(found["mean"])
+                moments = batch_moments if moments is None else moments + batch_moments
+                batch_activations = ActivationsCheck.of(found["deviation"], found["largest"])
+                activations = batch_activations if activations is None else activations | batch_activations
+            if progress is not None:
+                progress(taken.count, reader.total(taken), None)
     if moments is None or activations is None:
         raise no_photo_usable(photos, taken.skipped)
     slack = {layer: ROUNDING * activations.largest[layer] / scales[layer] for layer in scales}
