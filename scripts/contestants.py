@@ -26,11 +26,11 @@ import numpy as np
 from vggnorm.geometry import Geometry
 from vggnorm.h5file import read_weights
 from vggnorm.images import PhotoReader, find_photos
+from vggnorm.recipe import Precision
 from vggnorm.startup import import_keras
 
 # How many photos come before the rate counts: as many as the largest batch has, and as bfloat16 runs in float32, too.
 WARM_UP = 64
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Clock:
 # The contestants: each runs the photos of a job, and tells the clock.
 
 
-def run_vggnorm(job: Job, clock: Clock, precision: Literal["float32", "bfloat16", "auto"]) -> None:
+def run_vggnorm(job: Job, clock: Clock, precision: Precision | Literal["auto"]) -> None:
     """Run `vggnorm compute-means` as it is called in a shell, but that its progress is told to the clock."""
     from vggnorm import cli
 

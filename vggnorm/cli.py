@@ -19,7 +19,7 @@ from vggnorm.errors import MeansError, NetworkError, OutputError, StoppedError, 
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
 from vggnorm.lock import locked
-from vggnorm.means import load_means, save_means
+from vggnorm.means import FilterMeans, load_means, save_means
 from vggnorm.output import check_output, remove_leftovers
 from vggnorm.progress import progress_bar, say
 from vggnorm.recipe import Precision, Recipe
@@ -411,13 +411,18 @@ def inspect(
         return
     if data is not None or means_file is not None:
         raise click.UsageError("--data and --means need --original")
-    is_network = is_hdf5(file)
-    means = read_means(file) if is_network else load_means(file)
+    is_network, means = _read_any_means(file)
     if as_json:
         click.echo(json.dumps(summarize(means), indent=2))
         return
     click.echo(f"{file}: {'a network normalized with the means below' if is_network else 'means'}")
     click.echo(f"measured by vggnorm {means.recipe.version}\n\n{format_summary(means)}")
+
+
+def _read_any_means(file: Path) -> tuple[bool, FilterMeans]:
+    """Tell whether a file is a network's, and read its means, or those that it is a file of."""
+    is_network = is_hdf5(file)
+    return is_network, read_means(file) if is_network else load_means(file)
 
 
 def _identify(file: Path, original: str, data: Path | None, means_file: Path | None, limit: int) -> Any:
@@ -478,8 +483,7 @@ def plot(
     if every_layer and layers:
         raise click.UsageError("--every-layer draws all of them: leave out --layer")
     check_figure_output(output, force=force)
-    is_network = is_hdf5(file)
-    means = read_means(file) if is_network else load_means(file)
+    is_network, means = _read_any_means(file)
     if after_file is not None and is_hdf5(after_file):
         raise MeansError(
             f"{after_file}: holds the means from before it was normalized; measure it with compute-means "

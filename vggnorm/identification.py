@@ -31,9 +31,10 @@ from vggnorm.h5file import holds_means, read_means, read_weights
 from vggnorm.layers import Weights
 from vggnorm.matching import Matched, is_preparation, load_original, match_layers, readable_shapes
 from vggnorm.means import FilterMeans
-from vggnorm.network import APPLICATIONS, weights_sha256
+from vggnorm.network import has_top, weights_sha256
 from vggnorm.recovery import FLOAT32, LayerScales, Recovery, recover_scales
 from vggnorm.rescale import Float64, scale_from_mean
+from vggnorm.summary import json_number
 
 Kind = Literal["original", "normalized", "possibly normalized", "rescaled", "something else"]
 
@@ -171,7 +172,7 @@ class Identification:
             "median_ratio": self.comparison.median,
             "share_within_5_percent": self.comparison.share_close,
             "median_ratios": {layer: _median(ratio) for layer, ratio in self.comparison.ratio.items()},
-            "correlations": {layer: _number(value) for layer, value in self.comparison.correlation.items()},
+            "correlations": {layer: json_number(value) for layer, value in self.comparison.correlation.items()},
         }
         return {
             "kind": self.kind,
@@ -202,7 +203,10 @@ class Identification:
         return {
             "in_file": self.names[name],
             "state": self.state(name),
-            **{key: None if array is None else [_number(value) for value in array] for key, array in vectors.items()},
+            **{
+                key: None if array is None else [json_number(value) for value in array]
+                for key, array in vectors.items()
+            },
         }
 
     def __str__(self) -> str:
@@ -353,8 +357,7 @@ def _named(layer: keras.Layer, arrays: Sequence[NDArray[Any]]) -> Weights:
 def _require_same_original(model: keras.Model, means: FilterMeans) -> None:
     if not means.mean.keys() & {layer.name for layer in model.layers}:
         raise MeansError(f"the means have no layer of {model.name}; measure it with compute-means")
-    has_top = model.name in APPLICATIONS and any(layer.name == "predictions" for layer in model.layers)
-    if means.recipe.include_top == has_top and weights_sha256(model) != means.recipe.weights_sha256:
+    if means.recipe.include_top == has_top(model) and weights_sha256(model) != means.recipe.weights_sha256:
         raise MeansError(
             f"the means were measured on other weights than {model.name}'s; measure these with compute-means"
         )
@@ -441,7 +444,3 @@ def _median(values: Float64 | None) -> float | None:
     if values is None or not np.isfinite(values).any():
         return None
     return float(np.nanmedian(values))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None  # JSON has no nan

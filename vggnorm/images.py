@@ -429,7 +429,9 @@ class PhotoReader:
     def _decode(self, position: int) -> "_Photo":
         name = self._photos.names[position]
         pixels = decode_photo(self._photos.folder / name, self._geometry)
-        return _Photo(name, position, pixels, hashlib.sha256(os.fsencode(name) + b"\0" + pixels.tobytes()).digest())
+        digest = hashlib.sha256(os.fsencode(name) + b"\0")
+        digest.update(pixels.data.cast("B"))  # as it lies in memory
+        return _Photo(name, position, pixels, digest.digest())
 
     def _batch(self, photos: Sequence["_Photo"], taken: Taken) -> Batch:
         pixels = np.empty((len(photos), self._geometry.height, self._geometry.width, 3), np.uint8)

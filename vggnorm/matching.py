@@ -8,7 +8,7 @@ import keras
 
 from vggnorm.errors import NetworkError
 from vggnorm.h5file import holds_model, read_shapes
-from vggnorm.network import load_network
+from vggnorm.network import load_network, name_shapes
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # layer name -> shapes of its weights
 Matched = Literal["name", "order"]
@@ -94,13 +94,9 @@ def match_layers(model: keras.Model, shapes: Shapes, path: Path) -> tuple[Matche
             where = "" if layer == name else f", as {name}"
             raise NetworkError(
                 f"{path}: is of another architecture than {model.name}: layer {layer} has weights of the shapes "
-                f"{_shapes(wanted[layer])}, and {_shapes(shapes[name])} in the file{where}; give the original that the "
-                "file is made from with --original"
+                f"{name_shapes(wanted[layer])}, and {name_shapes(shapes[name])} in the file{where}; give the original "
+                "that the file is made from with --original"
             )
     if not names:
         raise NetworkError(f"{path}: holds no weights")
     return matched, names
-
-
-def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
-    return " and ".join("x".join(map(str, shape)) for shape in shapes) if shapes else "none"

@@ -13,7 +13,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError
-from vggnorm.moments import Float64, Moments, PerLayer, std_deviation
+from vggnorm.moments import Float64, Moments, PerLayer, relative_to, std_deviation
 from vggnorm.output import check_output, replacing
 from vggnorm.recipe import Recipe
 from vggnorm.untrusted import require_regular_file
@@ -121,8 +121,7 @@ class FilterMeans:
         """
         if self.image_count < 2:
             return None
-        std_error = self.std_error
-        relative = np.concatenate([std_error[layer][mean > 0] / mean[mean > 0] for layer, mean in self.mean.items()])
+        relative = relative_to(self.mean, self.std_error)
         if not np.isfinite(relative).all() or not relative.size:
             return None
         return CONFIDENCE_95 * float(np.quantile(relative, KNOWN_SHARE, method="inverted_cdf"))

@@ -18,8 +18,8 @@ from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
 from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
 from vggnorm.means import FilterMeans, SkippedPhoto
-from vggnorm.moments import Moments, std_deviation
-from vggnorm.network import APPLICATIONS, measuring_model, photo_size, weights_sha256
+from vggnorm.moments import Moments, relative_to, std_deviation
+from vggnorm.network import has_top, measuring_model, photo_size, weights_sha256
 from vggnorm.precision import exact_float32, photos_per_second
 from vggnorm.progress import Progress
 from vggnorm.recipe import Precision, Recipe
@@ -133,7 +133,7 @@ def compute_means(
     kept = None if fresh else keeper.load()
     recipe = Recipe(
         network=network or model.name,
-        include_top=model.name in APPLICATIONS and any(layer.name == "predictions" for layer in model.layers),
+        include_top=has_top(model),
         weights=weights,
         weights_sha256=weights_sha256(model),
         pooling=graph.pooling,
@@ -159,20 +159,12 @@ def compute_means(
         photos_sha256=NOTHING_TAKEN.photos_sha256,
         version=vggnorm.__version__,
     )
-    shape = geometry.height, geometry.width
+    auto = precision == "auto"
+    if auto and kept is not None:
+        precision = kept.recipe.precision  # on another day, timing might say otherwise
     with exact_float32():
-        exact = measuring_model(graph, preprocessing, shape)
-        fast = None
-        auto = precision == "auto"
-        if auto and kept is not None:
-            precision = kept.recipe.precision  # on another day, timing might say otherwise
-        if precision != "float32":
-            fast_graph = read_graph(bfloat16_copy(graph), dense=dense)
-            fast = measuring_model(fast_graph, preprocessing, shape)
-        share_in_both = control / reader.total(NOTHING_TAKEN)
-        if fast and precision == "auto" and not _pays(fast, exact, shape, share_in_both, say):
-            fast = None
-        if fast:
+        networks = _choose_networks(graph, recipe, precision, control / reader.total(NOTHING_TAKEN), say)
+        if networks.fast:
             recipe = replace(recipe, precision="bfloat16", control=control, accuracy=ACCURACY if auto else None)
         means = FilterMeans(Moments.of_none(graph.filters), recipe)
         if kept is not None:
@@ -180,12 +172,10 @@ def compute_means(
             kept.require_layers(graph.filters)
             means = kept
             say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")
-        means = _run(
-            means, reader, _Networks(exact, fast), keeper, stop=stop or _never, progress=progress or _show_nothing
-        )
+        means = _run(means, reader, networks, keeper, stop=stop or _never, progress=progress or _show_nothing)
     if not means.image_count:
         raise no_photo_usable(photos, means.skipped)
-    if fast and shard is None:
+    if networks.fast and shard is None:
         means.require_control()
     return means
 
@@ -262,15 +252,30 @@ class _Networks:
         return FilterMeans(measured, recipe, taken.skipped, correction)
 
 
+def _choose_networks(
+    graph: Graph, recipe: Recipe, precision: Precision | Literal["auto"], share_in_both: float, say: Say
+) -> _Networks:
+    """Make the models that measure; with `auto` the fast one only if it pays here, with that share run in both."""
+    shape = recipe.geometry.height, recipe.geometry.width
+    exact = measuring_model(graph, recipe.preprocessing, shape)
+    if precision == "float32":
+        return _Networks(exact, None)
+    fast = measuring_model(read_graph(bfloat16_copy(graph), dense=recipe.dense), recipe.preprocessing, shape)
+    if precision == "auto" and not _pays(fast, exact, shape, share_in_both, say):
+        return _Networks(exact, None)
+    return _Networks(exact, fast)
+
+
 def _measure_photos(measuring: keras.Model, pixels: Pixels, batch_size: int) -> PositionMeans:
     """Measure photos in a batch that is always of the same size.
 
     So the network does the same for each photo, whichever come along: parts that are measured apart add up to what one
     run gives.
     """
-    surplus = np.repeat(pixels[-1:], batch_size - len(pixels), axis=0)
-    position_means = _position_means(measuring, np.concatenate([pixels, surplus]))
-    return {layer: values[: len(pixels)] for layer, values in position_means.items()}
+    count = len(pixels)
+    if count < batch_size:  # a full batch is not copied
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch_size - count, axis=0)])
+    return {layer: values[:count] for layer, values in _position_means(measuring, pixels).items()}
 
 
 def _in_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
@@ -288,8 +293,7 @@ def _correction_known(means: FilterMeans) -> bool:
     if means.correction is None:
         return False
     spread = std_deviation(means.correction.squared_deviation, means.correction.count)
-    relative = [spread[layer][mean > 0] / mean[mean > 0] for layer, mean in means.measured.mean.items()]
-    std_error = np.median(np.concatenate(relative)) / np.sqrt(means.correction.count)
+    std_error = np.median(relative_to(means.measured.mean, spread)) / np.sqrt(means.correction.count)
     return bool(std_error <= means.recipe.accuracy)
 
 

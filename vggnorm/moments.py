@@ -60,6 +60,11 @@ class Moments:
         return Moments(count, mean, squared_deviation)
 
 
+def relative_to(mean: PerLayer, values: PerLayer) -> Float64:
+    """Divide values by the means, of the filters of all layers that fire: one vector, in network order."""
+    return np.concatenate([values[layer][of > 0] / of[of > 0] for layer, of in mean.items()])
+
+
 def std_deviation(squared_deviation: PerLayer, count: int) -> PerLayer:
     """Give each filter's standard deviation over photos, with the unbiased variance; nan with a single photo."""
     divisor = count - 1 if count > 1 else np.nan

@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -194,7 +194,7 @@ def _check_shapes(model: keras.Model, path: Path) -> None:
         if wanted and found.get(layer.name) != wanted:
             raise NetworkError(
                 f"{path}: holds no weights of {model.name}: layer {layer.name} has weights of the shapes "
-                f"{_shapes(wanted)} there, and {_shapes(found.get(layer.name))} in the file"
+                f"{name_shapes(wanted)} there, and {name_shapes(found.get(layer.name))} in the file"
             )
     convolutions = {name for name, shapes in found.items() if any(len(shape) == 4 for shape in shapes)}
     unknown = convolutions - {layer.name for layer in model.layers}
@@ -219,7 +219,8 @@ def _load_keras3_weights(model: keras.Model, path: Path) -> None:
         raise NetworkError(f"{path}: holds no weights of {model.name}, or is damaged: {reason}") from error
 
 
-def _shapes(shapes: list[tuple[int, ...]] | None) -> str:
+def name_shapes(shapes: Sequence[tuple[int, ...]] | None) -> str:
+    """Write down the shapes of a layer's weights, for people."""
     return " and ".join("x".join(map(str, shape)) for shape in shapes) if shapes else "none"
 
 
@@ -237,6 +238,11 @@ def weights_sha256(model: keras.Model) -> str:
         for array in layer.get_weights():
             digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def has_top(model: keras.Model) -> bool:
+    """Tell whether a model is VGG16 or VGG19 with its dense layers."""
+    return model.name in APPLICATIONS and any(layer.name == "predictions" for layer in model.layers)
 
 
 def photo_size(model: keras.Model) -> tuple[int, int] | None:

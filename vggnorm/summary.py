@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.means import FilterMeans
+from vggnorm.moments import relative_to
 from vggnorm.recipe import Recipe
 
 SKIPPED_SHOWN = 5
@@ -23,7 +24,7 @@ def summarize(means: FilterMeans) -> dict[str, Any]:
             "relative_std_error": _median_relative(std_error[layer], means.mean[layer]),
             "silent": silent[layer].tolist(),
             "means": means.mean[layer].tolist(),
-            "std_errors": [_number(value) for value in std_error[layer]],
+            "std_errors": [json_number(value) for value in std_error[layer]],
         }
         for layer in means.mean
     }
@@ -90,21 +91,19 @@ def _cells(figures: dict[str, Any]) -> list[str]:
 
 def _median_relative(std_error: NDArray[np.float64], mean: NDArray[np.float64]) -> float | None:
     fires = mean > 0
-    return _number(np.median(std_error[fires] / mean[fires])) if fires.any() else None
+    return json_number(np.median(std_error[fires] / mean[fires])) if fires.any() else None
 
 
-def _number(value: np.floating[Any]) -> float | None:
-    return float(value) if np.isfinite(value) else None  # JSON has no nan
+def json_number(value: Any) -> float | None:
+    """Give a number as JSON can hold it, which has no nan and no infinity: None for those."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _precision(means: FilterMeans) -> str:
     if means.correction is None:
         return means.recipe.precision
-    fires = {layer: mean > 0 for layer, mean in means.mean.items()}
-    relative, unknown = (
-        np.concatenate([np.abs(values[layer][at]) / means.mean[layer][at] for layer, at in fires.items()])
-        for values in (means.correction.mean, means.correction_std_error)
-    )
+    relative = np.abs(relative_to(means.mean, means.correction.mean))
+    unknown = relative_to(means.mean, means.correction_std_error)
     return (
         f"{means.recipe.precision}, corrected by {means.correction.count} photos in float32 (median filter by "
         f"{np.median(relative):.2%}, standard error {np.median(unknown):.3%})"
