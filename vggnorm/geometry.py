@@ -10,6 +10,10 @@ Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
 # as for VGG; torch: 0..1, less the mean, divided by the standard deviation; tf: -1..1. none: RGB 0..255 as it is.
 Preprocessing = Literal["caffe", "torch", "tf", "none"]
 
+# What is done with a colour profile that a photo carries. ignore: its numbers are taken as sRGB, as Keras, TensorFlow
+# and Pillow do. convert: they are converted to sRGB.
+ColorProfiles = Literal["ignore", "convert"]
+
 CROP_SHARE = 224 / 256  # VGG is tested on the central 224 x 224 of photos whose shorter side is 256
 
 

@@ -4,15 +4,15 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.geometry import ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
 
 # What the network computes in. bfloat16: all photos in it, some in float32 as well, and the mean difference is added.
 Precision = Literal["float32", "bfloat16"]
 
-FOR_PEOPLE = ("weights", "photos", "annotations")  # names, of what digests identify
+FOR_PEOPLE = ("weights", "photos", "annotations", "machine")  # names, of what digests identify
 PHOTOS_TAKEN = ("taken_sha256", "photos_sha256")  # change while a run goes on
 
 
@@ -46,6 +46,10 @@ class Recipe:
     taken_sha256: str  # of the names of the photos taken: see vggnorm.images.Taken, and for the next
     photos_sha256: str  # of the photos used
     version: str  # of vggnorm
+    # Files of version 0.1.0 lack the fields below; the defaults are their values there.
+    architecture_sha256: str | None = None  # of what the network computes with its weights
+    color_profiles: ColorProfiles = "ignore"  # what is done with a colour profile that a photo carries
+    machine: str = ""  # what decides the last bits, for people
 
     def differences(self, other: "Recipe", besides: Collection[str] = ()) -> list[str]:
         """Say in which of the parts that decide the numbers another recipe differs, and how.
@@ -78,12 +82,14 @@ class Recipe:
         """Read the JSON text of what `to_dict` gave.
 
         Raises:
-            ValueError: the text is no JSON object of exactly the recipe's keys and types.
+            ValueError: the text is no JSON object of exactly the recipe's keys and types. Keys that files of version
+                0.1.0 do not have may be missing.
         """
         values = json.loads(text)
-        names = [field.name for field in fields(cls)]
-        if not isinstance(values, dict) or sorted(values) != sorted(names):
-            raise ValueError(f"the recipe must have the keys {', '.join(names)}")
+        names = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not isinstance(values, dict) or not needed <= values.keys() <= names:
+            raise ValueError(f"the recipe must have the keys {', '.join(field.name for field in fields(cls))}")
         for name, value in values.items():
             if not _CHECKS.get(name, _is_text)(value):
                 raise ValueError(f"the recipe's {name} is {value!r}")
@@ -94,6 +100,8 @@ class Recipe:
             raise ValueError(f"the recipe's preprocessing is {values['preprocessing']!r}")
         if values["precision"] not in get_args(Precision):
             raise ValueError(f"the recipe's precision is {values['precision']!r}")
+        if values.get("color_profiles", "ignore") not in get_args(ColorProfiles):
+            raise ValueError(f"the recipe's color_profiles is {values['color_profiles']!r}")
         Geometry(values["size"], values["fit"], values["interpolation"])  # raises for one that does not exist
         return cls(**values)
 
@@ -139,5 +147,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "limit": lambda value: value is None or _is_whole(value),
     "size": lambda value: _is_whole(value) or _is_pair(value),
     "categories": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "architecture_sha256": lambda value: value is None or _is_sha256(value),
     **dict.fromkeys(("weights_sha256", "listed_sha256", *PHOTOS_TAKEN), _is_sha256),
 }
