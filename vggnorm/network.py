@@ -376,8 +376,17 @@ def _photo_max(values: Any) -> Any:
 
 
 def _compiled(model: keras.Model) -> keras.Model:
-    model.compile(jit_compile=JIT_COMPILE)
+    # On a CPU, TensorFlow itself has no convolution with the channels first. oneDNN and XLA have one.
+    model.compile(jit_compile=_has_channels_first(model) or JIT_COMPILE)
     return model
+
+
+def _has_channels_first(model: keras.Model) -> bool:
+    return any(
+        getattr(layer, "data_format", None) == "channels_first"
+        or (isinstance(layer, keras.Model) and _has_channels_first(layer))
+        for layer in model.layers
+    )
 
 
 # Normalizing

@@ -194,6 +194,7 @@ class VerifyReport:
         return "\n".join(lines)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # a broken network's figures are inf or nan, which the report says
 def verify(
     model: keras.Model,
     normalized: keras.Model,
