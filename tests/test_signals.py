@@ -149,8 +149,8 @@ def test_a_result_that_cannot_be_written_leaves_the_checkpoint(start: Callable[.
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (1, "")
     assert stderr.splitlines()[-1] == (
-        "Error: means.npy: could not be written: Disk quota exceeded; means.npy.checkpoint keeps what was measured: "
-        "the same command goes on"
+        "Error: means.npy: could not be written: Disk quota exceeded; means.npy.checkpoint keeps 8 of 8 photos; "
+        "when this is mended, a run with the same options and this output name, without --fresh, goes on from there"
     )
     process = start("--limit", "8")
     stdout, stderr = process.communicate(timeout=60)

@@ -15,14 +15,15 @@ import click
 
 import vggnorm
 from vggnorm import signals
+from vggnorm.checkpoint import say_what_is_kept
 from vggnorm.errors import MeansError, NetworkError, OutputError, StoppedError, VggnormError
-from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.geometry import MAX_SIDE, Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
 from vggnorm.lock import locked
 from vggnorm.means import FilterMeans, load_means, save_means
 from vggnorm.output import check_output, remove_leftovers
 from vggnorm.progress import progress_bar, say
-from vggnorm.recipe import Precision, Recipe
+from vggnorm.recipe import MAX_BATCH, Precision, Recipe
 from vggnorm.startup import import_keras
 from vggnorm.summary import format_summary, summarize
 
@@ -139,7 +140,7 @@ def _refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | Non
 @click.option("--dense", is_flag=True, help="Normalize hidden dense layers, too.")
 @click.option(
     "--size",
-    type=click.IntRange(min=32),
+    type=click.IntRange(min=32, max=MAX_SIDE),
     help="Make photos so many pixels square.  [default: what the network takes, or 224 where it takes any]",
 )
 @click.option(
@@ -180,7 +181,7 @@ def _refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | Non
 )
 @click.option("--control", type=click.IntRange(min=2), default=64, help="Photos to run in float32, too.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that decode photos.  [default: one a core]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, help="Photos to run at a time.")
+@click.option("--batch-size", type=click.IntRange(min=1, max=MAX_BATCH), default=32, help="Photos to run at a time.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -249,7 +250,7 @@ def compute_means(
             save_means(means, output, force=force)
         except OutputError as error:
             if checkpoint.exists():
-                raise OutputError(f"{error}; {checkpoint} keeps what was measured: the same command goes on") from error
+                raise OutputError(f"{error}; {say_what_is_kept(checkpoint, means)}") from error
             raise
         checkpoint.unlink(missing_ok=True)
     click.echo(format_summary(means))

@@ -17,9 +17,9 @@ from vggnorm.errors import NetworkError, PhotoError, StoppedError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
 from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
-from vggnorm.means import FilterMeans, SkippedPhoto
+from vggnorm.means import FilterMeans, SkippedPhoto, require_saveable
 from vggnorm.moments import Moments, relative_to, std_deviation
-from vggnorm.network import has_top, measuring_model, photo_size, weights_sha256
+from vggnorm.network import has_top, measuring_model, photo_size, require_network_saveable, weights_sha256
 from vggnorm.precision import exact_float32, photos_per_second
 from vggnorm.progress import Progress
 from vggnorm.recipe import Precision, Recipe
@@ -159,6 +159,8 @@ def compute_means(
         photos_sha256=NOTHING_TAKEN.photos_sha256,
         version=vggnorm.__version__,
     )
+    require_saveable(graph.filters, recipe)
+    require_network_saveable(model)
     auto = precision == "auto"
     if auto and kept is not None:
         precision = kept.recipe.precision  # on another day, timing might say otherwise
@@ -212,7 +214,7 @@ def _run(
                     if keeper.save(means):
                         kept = f"{keeper.path} keeps them: the same again goes on"
                     elif keeper.holds_something:
-                        kept = f"{keeper.path} keeps those of an earlier checkpoint: the same again goes on from there"
+                        kept = f"{keeper.path} keeps {keeper.kept_count} of them: the same again goes on from there"
                     else:
                         kept = "nothing was written"
                     raise StoppedError(f"stopped after {taken.count} of {reader.total(taken)} photos; {kept}")

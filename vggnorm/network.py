@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
 from vggnorm.graph import Graph, Site, read_graph
-from vggnorm.h5file import check_h5_output, read_shapes, read_weights, write_h5
+from vggnorm.h5file import check_h5_output, read_shapes, read_weights, require_writable, write_h5
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
@@ -475,7 +475,10 @@ def _finite(layer: str, array: NDArray[np.floating]) -> NDArray[np.float32]:
 def save_network(
     model: keras.Model, path: str | Path, means: FilterMeans | None = None, *, force: bool = False
 ) -> None:
-    """Save a whole model as an .h5 file that Keras 3, Keras 2 and `keras.applications` load.
+    """Save a whole model as an .h5 file that Keras 3.4 and later, Keras 2 and `keras.applications` load.
+
+    `load_model` of Keras 3.0 to 3.3 cannot read it. There, build the same layers and give them the weights:
+    `keras.applications.VGG16(weights=path, include_top=False)`, or `model.load_weights(path)`.
 
     Args:
         model: what to save.
@@ -493,3 +496,13 @@ def save_network(
     }
     config = to_keras2(type(model).__name__, model.get_config())
     write_h5(path, model_config=config, weights=weights, means=means)
+
+
+def require_network_saveable(model: keras.Model) -> None:
+    """Try, before any photo is measured, whether `save_network` could write such a model.
+
+    Raises:
+        NetworkError: the name of a layer is too long for the file.
+    """
+    names = {layer.name: [weight.name for weight in layer.weights] for layer in model.layers}
+    require_writable(to_keras2(type(model).__name__, model.get_config()), names)
