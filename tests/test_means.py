@@ -147,7 +147,8 @@ def test_saved_means_come_back_to_the_last_bit(some_means: FilterMeans, tmp_path
 def test_the_file_reads_as_documented(some_means: FilterMeans, tmp_path: Path) -> None:
     save_means(some_means, tmp_path / "means.npy")
     record = np.load(tmp_path / "means.npy", allow_pickle=False)
-    mean = dict(zip(json.loads(str(record["layers"])), np.split(record["mean"], record["filters"].cumsum()[:-1])))
+    vectors = np.split(record["mean"], record["filters"].cumsum()[:-1])
+    mean = dict(zip(json.loads(str(record["layers"])), vectors, strict=True))
     assert mean["conv2"].dtype == np.float64
     assert {layer: values.tolist() for layer, values in mean.items()} == {"conv1": [1.0, 2.0], "conv2": [0.5, 0.0, 4.0]}
     assert record["image_count"] == 3
