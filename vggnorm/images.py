@@ -1,5 +1,6 @@
 """From a folder of photos to batches of RGB pixels. Knows nothing of networks."""
 
+import errno
 import hashlib
 import os
 import random
@@ -20,6 +21,7 @@ from vggnorm.coco import list_photos
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import CROP_SHARE, Geometry
 from vggnorm.means import SkippedPhoto
+from vggnorm.modes import read_samples, to_rgb, why_no_image
 
 Pixels = NDArray[np.uint8]
 
@@ -29,6 +31,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000  # ten thousand by ten thousand: more is no photo, and takes 300 MB and more a thread
 
 REDUCED = 4  # see _draft
+
+# A photo that cannot be decoded, or may not be read, is left out. These are no faults of a photo: they end the run.
+SYSTEM_ERRORS = frozenset(
+    {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV, errno.ESTALE}
+)
+OUT_OF_MEMORY = "out of memory"  # what Pillow says where a decoder of its own gets none
 
 TURNS = {  # EXIF orientation -> what makes the photo upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -193,6 +201,7 @@ def decode_photo(path: Path, geometry: Geometry) -> Pixels:
     Raises:
         PhotoError: the file is unreadable, damaged, truncated, too large or no photo. The text is the reason alone,
             without the path.
+        MemoryError, OSError: the system failed, of which the photo may know nothing.
     """
     image = load_photo(path, geometry)
     return np.asarray(_resize(image, geometry))
@@ -202,11 +211,12 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
     """Read a photo, upright and in RGB, as large as it is or as the geometry has use for.
 
     Raises:
-        PhotoError: as `decode_photo` has it.
+        PhotoError, MemoryError, OSError: as `decode_photo` has it.
     """
     try:
         status = path.stat()
     except OSError as error:
+        _raise_of_system(error)
         raise PhotoError(f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise PhotoError("is no regular file")
@@ -215,19 +225,29 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_pixels(image)
+            samples = read_samples(image)
             _draft(image, geometry)
             image.load()
-            return _to_rgb(_turn_upright(image))
-    except PhotoError:
+            return _turn_upright(to_rgb(image, samples), image)
+    except (PhotoError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise PhotoError(f"is too large: {error}") from error
     except UnidentifiedImageError as error:
-        raise PhotoError("is no image, or a damaged one") from error
+        raise PhotoError(why_no_image(path)) from error
     except Exception as error:  # what a damaged file makes Pillow raise cannot be foreseen
         if isinstance(error, OSError) and error.errno is not None:
+            _raise_of_system(error)
             raise PhotoError(f"cannot be read: {error.strerror}") from error
+        if isinstance(error, OSError) and OUT_OF_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
         raise PhotoError(f"cannot be decoded: {error}") from error
+
+
+def _raise_of_system(error: OSError) -> None:
+    """Raise the error again if it is the system's: the photo may be a good one, and must not be left out for it."""
+    if error.errno in SYSTEM_ERRORS:
+        raise error
 
 
 def _check_pixels(image: Image.Image) -> None:
@@ -249,27 +269,13 @@ def _draft(image: Image.Image, geometry: Geometry) -> None:
         image.draft(None, (image.width // reduction, image.height // reduction))
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image, source: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it also writes the other EXIF data anew, and fails where those are damaged.
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(source.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF data say nothing about the pixels, which are there
         return image
     return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise PhotoError("has 32 bits a channel, of which nobody knows what is white; convert it to 8 or 16")
-    if image.mode.startswith("I;16"):
-        samples = np.asarray(image).astype(np.uint32)
-        if "transparency" in image.info:
-            samples[samples == image.info["transparency"]] = 65535
-        return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 257 * 255
-    if image.has_transparency_data:
-        visible = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), visible).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resize(image: Image.Image, geometry: Geometry) -> Image.Image:
@@ -391,7 +397,7 @@ class PhotoReader:
             after: what was taken before; reading goes on behind it, and gives the same batches as without the pause.
 
         Raises:
-            PhotoError: a photo cannot be used, and `strict` was asked for; or the folder has gone.
+            PhotoError: a photo cannot be used, and `strict` was asked for; the folder has gone; or the system failed.
             ValueError: `batch_size` is below 1.
         """
         if batch_size < 1:
@@ -404,6 +410,8 @@ class PhotoReader:
                 photos.append(decoded.result())
             except PhotoError as error:
                 skipped.append(self._skip(name, error))
+            except (MemoryError, OSError) as error:
+                raise self._system_failure(name, error) from error
             if len(photos) == min(batch_size, self._wanted - taken.used):
                 taken = _add(taken, photos, skipped)
                 yield self._batch(photos, taken)
@@ -438,6 +446,13 @@ class PhotoReader:
         for index, photo in enumerate(photos):
             pixels[index] = photo.pixels
         return Batch(pixels, np.array([photo.position for photo in photos], np.intp), taken)
+
+    def _system_failure(self, name: str, error: MemoryError | OSError) -> PhotoError:
+        if isinstance(error, MemoryError):
+            what, advice = "there is not enough memory to decode it", "give fewer --threads and run the same again"
+        else:
+            what, advice = f"cannot be read: {error.strerror}", "mend that and run the same again"
+        return PhotoError(f"{self._photos.folder / name}: {what}; {advice}, which goes on from the checkpoint if any")
 
     def _skip(self, name: str, error: PhotoError) -> SkippedPhoto:
         if self._strict:
