@@ -1,7 +1,6 @@
 """The command line. A command is a few lines that call the library."""
 
 import io
-import json
 import math
 import re
 import sys
@@ -22,9 +21,10 @@ from vggnorm.h5file import check_h5_output, is_hdf5, read_means
 from vggnorm.lock import locked
 from vggnorm.means import FilterMeans, load_means, save_means
 from vggnorm.output import check_output, remove_leftovers
+from vggnorm.printable import echo, echo_json, echo_report, printable
 from vggnorm.progress import progress_bar, say
 from vggnorm.recipe import MAX_BATCH, Precision, Recipe
-from vggnorm.startup import import_keras
+from vggnorm.startup import import_keras, open_closed_streams
 from vggnorm.summary import format_summary, summarize
 
 VGG = ("vgg16", "vgg19")
@@ -33,15 +33,33 @@ VGG = ("vgg16", "vgg19")
 class _Group(click.Group):
     """Turns what a user can mend into one line on stderr. Any other exception keeps its traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        open_closed_streams()
+        return super().main(*args, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _printable_usage():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with signals.raising():
+            with signals.raising(), _printable_usage():
                 return super().invoke(ctx)
         except VggnormError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(printable(error)) from error
         except signals.Interrupted as interrupted:
-            click.echo(str(interrupted), err=True)
+            echo(str(interrupted), err=True)
             ctx.exit(interrupted.status)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Have what click says of wrong arguments, which it quotes, in printable characters."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)  # to be assigned once, as its type has it
+        raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -226,7 +244,7 @@ def compute_means(
         remove_leftovers(output)
         photos = images.find_photos(data, annotations=annotations, categories=categories)
         if photos.missing:
-            click.echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
+            echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
         is_file = network not in VGG
         if is_file and preprocessing is None:
             raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
@@ -253,10 +271,10 @@ def compute_means(
                 raise OutputError(f"{error}; {say_what_is_kept(checkpoint, means)}") from error
             raise
         checkpoint.unlink(missing_ok=True)
-    click.echo(format_summary(means))
+    echo_report(format_summary(means))
     for layer, reason in vggnorm.graph.read_graph(model, dense=means.recipe.dense).kept.items():
-        click.echo(f"{layer} is not normalized: {reason}")
-    click.echo(f"\nmeans saved as {output}")
+        echo(f"{layer} is not normalized: {reason}")
+    echo("", f"means saved as {output}")
 
 
 @contextmanager
@@ -285,8 +303,8 @@ def merge_means(*, files: tuple[Path, ...], force: bool, output: Path) -> None:
         raise MeansError(f"{repeated[0]} is given twice; give each part once")
     means = vggnorm.merge_means({str(file): load_means(file) for file in files})
     save_means(means, output, force=force)
-    click.echo(format_summary(means))
-    click.echo(f"\n{len(files)} parts added up, saved as {output}")
+    echo_report(format_summary(means))
+    echo("", f"{len(files)} parts added up, saved as {output}")
 
 
 @main.command()
@@ -322,7 +340,7 @@ def normalize(
     import_keras()
     normalized = vggnorm.normalize(_load_original(means.recipe, network, weights, pooling), means)
     vggnorm.save_network(normalized, output, means, force=force)
-    click.echo(
+    echo(
         f"{means.recipe.network}, {means.filter_count} filters in {len(means.mean)} layers, "
         f"normalized with means over {means.image_count} photos, saved as {output}"
     )
@@ -360,7 +378,10 @@ def verify(
     normalized = vggnorm.load_network(str(normalized_file))
     with progress_bar() as progress:
         report = vggnorm.verify(model, normalized, photos, means, limit=limit, progress=progress)
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else f"{normalized_file}: {report}")
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        echo_report(report, title=f"{normalized_file}: ")
     if not report.passed:
         sys.exit(1)
 
@@ -408,16 +429,23 @@ def inspect(
     """
     if original is not None:
         found = _identify(file, original, data, means_file, limit)
-        click.echo(json.dumps(found.to_dict(), indent=2) if as_json else f"{file}: {found}")
+        if as_json:
+            echo_json(found.to_dict())
+        else:
+            echo_report(found, title=f"{file}: ")
         return
     if data is not None or means_file is not None:
         raise click.UsageError("--data and --means need --original")
     is_network, means = _read_any_means(file)
     if as_json:
-        click.echo(json.dumps(summarize(means), indent=2))
+        echo_json(summarize(means))
         return
-    click.echo(f"{file}: {'a network normalized with the means below' if is_network else 'means'}")
-    click.echo(f"measured by vggnorm {means.recipe.version}\n\n{format_summary(means)}")
+    echo(
+        f"{file}: {'a network normalized with the means below' if is_network else 'means'}",
+        f"measured by vggnorm {means.recipe.version}",
+        "",
+    )
+    echo_report(format_summary(means))
 
 
 def _read_any_means(file: Path) -> tuple[bool, FilterMeans]:
@@ -498,4 +526,4 @@ def plot(
     else:
         figure = vggnorm.plot_means(means, layers=layers, log=log)
     vggnorm.save_figure(figure, output, force=force)
-    click.echo(f"figure saved as {output}")
+    echo(f"figure saved as {output}")
