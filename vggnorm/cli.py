@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -26,6 +26,9 @@ from vggnorm.progress import progress_bar, say
 from vggnorm.recipe import MAX_BATCH, Precision, Recipe
 from vggnorm.startup import import_keras, open_closed_streams
 from vggnorm.summary import format_summary, summarize
+
+if TYPE_CHECKING:
+    from vggnorm.images import PhotoList
 
 VGG = ("vgg16", "vgg19")
 
@@ -108,7 +111,8 @@ def photos_options(command: Callable[..., None]) -> Callable[..., None]:
             "--data",
             required=True,
             type=click.Path(path_type=Path),
-            help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other.",
+            help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other. Folders of "
+            "COCO's masks in it are left out: annotations, stuffthingmaps*, panoptic_*, pixelmaps_*, *_pixelmaps.",
         ),
     ):
         command = option(command)
@@ -231,8 +235,6 @@ def compute_means(
     Over the photos of a folder and over all positions, each photo counting once. The means are saved with the recipe
     they were measured by.
     """
-    from vggnorm import images  # noqa: PLC0415  Pillow, for those who need it
-
     if options["shard"] is not None:
         for option, value in (("--limit", options["limit"]), ("--tolerance", options["tolerance"])):
             if value is not None:
@@ -242,9 +244,7 @@ def compute_means(
     check_output(output, force=force)
     with locked(output):
         remove_leftovers(output)
-        photos = images.find_photos(data, annotations=annotations, categories=categories)
-        if photos.missing:
-            echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
+        photos = _find_photos(data, annotations, categories)
         is_file = network not in VGG
         if is_file and preprocessing is None:
             raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
@@ -275,6 +275,16 @@ def compute_means(
     for layer, reason in vggnorm.graph.read_graph(model, dense=means.recipe.dense).kept.items():
         echo(f"{layer} is not normalized: {reason}")
     echo("", f"means saved as {output}")
+
+
+def _find_photos(data: Path, annotations: Path | None = None, categories: tuple[str, ...] = ()) -> "PhotoList":
+    """Find the photos, and say where they are and what was left out."""
+    from vggnorm import images  # noqa: PLC0415  Pillow, for those who need it
+
+    photos = images.find_photos(data, annotations=annotations, categories=categories)
+    for line in photos.describe():
+        say(line)
+    return photos
 
 
 @contextmanager
@@ -369,10 +379,8 @@ def verify(
     Is every filter's mean activation 1? Does the network compute what the original does? Are the weights finite, and
     does every filter fire? Exit status 1 if one of the answers is no.
     """
-    from vggnorm import images  # noqa: PLC0415
-
     means = read_means(normalized_file)
-    photos = images.find_photos(data, annotations=annotations, categories=categories)
+    photos = _find_photos(data, annotations, categories)
     import_keras()
     model = _load_original(means.recipe, network, weights)
     normalized = vggnorm.load_network(str(normalized_file))
@@ -467,8 +475,9 @@ def _identify(file: Path, original: str, data: Path | None, means_file: Path | N
                 f"{original}: a model file does not say what it takes photos as; measure it with compute-means, and "
                 "give --means"
             )
+        photos = _find_photos(data)
         with progress_bar() as progress:
-            means = vggnorm.compute_means(model, data, limit=limit, progress=progress)
+            means = vggnorm.compute_means(model, photos, limit=limit, progress=progress)
     return vggnorm.identify(file, model, means)
 
 

@@ -5,10 +5,11 @@ import hashlib
 import os
 import random
 import stat
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +27,9 @@ from vggnorm.modes import read_samples, to_rgb, why_no_image
 Pixels = NDArray[np.uint8]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+# Folders in which COCO keeps no photos but pictures of the classes of pixels, as shell patterns in lower case.
+MASK_FOLDERS = ("annotations", "stuffthingmaps*", "panoptic_*", "pixelmaps_*", "*_pixelmaps")
+LINES_SHOWN = 5  # folders that are named, of those that photos came from and of those that were left out
 # Named one by one, so that a PostScript file called .jpg does not start an interpreter.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000  # ten thousand by ten thousand: more is no photo, and takes 300 MB and more a thread
@@ -64,6 +68,8 @@ class PhotoList:
         annotations: the file that lists them, if any.
         categories: what they had to show; empty if anything.
         missing: how many more photos the annotation file lists, and the folder lacks.
+        left_out: folders of COCO's masks that were not searched, below `folder` -> how many images each holds.
+        other_endings: endings of the files that were taken for no images -> how many files have each.
     """
 
     folder: Path
@@ -71,6 +77,30 @@ class PhotoList:
     annotations: Path | None = None
     categories: tuple[str, ...] = ()
     missing: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
+    other_endings: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def folders(self) -> dict[str, int]:
+        """The folders that the photos are in, below `folder`, `.` for itself -> how many photos each holds."""
+        counts = Counter(name.rpartition("/")[0] or "." for name in self.names)
+        return dict(sorted(counts.items()))
+
+    def describe(self) -> list[str]:
+        """Say in lines where the photos are, what was left out, and what is missing."""
+        lines = _few([f"{_count(count, 'photo')} in {self.folder / name}" for name, count in self.folders.items()])
+        lines += _few([_left_out_line(self.folder / name, count) for name, count in self.left_out.items()])
+        if self.other_endings:
+            endings = [f"{count} {ending or 'without ending'}" for ending, count in self.other_endings.items()]
+            more = ", …" if len(endings) > LINES_SHOWN else ""
+            lines.append(
+                f"left out {_count(sum(self.other_endings.values()), 'file')} in {self.folder}, not named as images: "
+                f"{', '.join(endings[:LINES_SHOWN])}{more}"
+            )
+        if self.missing:
+            verb = "is" if self.missing == 1 else "are"
+            lines.append(f"{_count(self.missing, 'photo')} listed in {self.annotations} {verb} not in {self.folder}")
+        return lines
 
     def shuffled(self, seed: int) -> "PhotoList":
         """Give the same photos in a seeded random order: the first of them are a fair sample of all."""
@@ -109,7 +139,9 @@ def find_photos(
 
     Args:
         data: a COCO root, one of its image folders, or any tree of images. Searched recursively; links to folders are
-            followed, hidden files and folders left out.
+            followed, hidden files and folders left out. So are the folders in it whose names are those of COCO's masks
+            (`annotations`, `stuffthingmaps*`, `panoptic_*`, `pixelmaps_*`, `*_pixelmaps`), which are pictures and no
+            photos; the result counts what is in them. Such a folder is searched if it is itself given as `data`.
         annotations: a COCO instances or captions file; only the photos it lists are taken.
         categories: names of COCO categories; only photos that show any of them are taken. Needs `annotations`.
 
@@ -123,41 +155,74 @@ def find_photos(
         raise PhotoError(f"{folder}: cannot be read: {error.strerror}") from error
     if not is_folder:
         raise PhotoError(f"{folder}: is no folder; give a folder of photos")
-    found = sorted(path.relative_to(folder).as_posix() for path in _walk(folder))
-    if not found:
-        raise PhotoError(f"{folder}: holds no images ({' '.join(sorted(EXTENSIONS))}); give a folder of photos")
+    photos = _search(folder)
+    if not photos.names:
+        raise PhotoError(
+            f"{folder}: holds no images ({' '.join(sorted(EXTENSIONS))}); give a folder of photos"
+            + "".join(f"; {line}" for line in photos.describe())
+        )
     if annotations is None:
         if categories:
             raise PhotoError("categories are known from an annotation file only; give that with --annotations")
-        return PhotoList(folder, tuple(found))
+        return photos
     annotations = Path(annotations)
     listed = [photo.file_name for photo in list_photos(annotations, categories)]
-    chosen, missing = _match(listed, found, annotations)
+    chosen, missing = _match(listed, photos.names, annotations)
     if not chosen:
         raise PhotoError(f"{folder}: holds none of the {missing} photos listed in {annotations}; do they match?")
-    return PhotoList(folder, tuple(chosen), annotations, tuple(categories), missing)
+    return replace(photos, names=tuple(chosen), annotations=annotations, categories=tuple(categories), missing=missing)
 
 
 def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tuple[list[str], int]:
     """Find the photos listed among those found; give them in the order found, and the number of those missing.
 
-    A list may give names, or paths from another folder than the one that is searched. The whole path decides where it
-    can, else the name alone.
+    A list may give names, or paths from another folder than the one that is searched. So the longest end that a listed
+    path shares with a found one decides, down to the name alone. Every listed photo needs a file of its own: where two
+    come down to one file, one of them is missing.
+
+    Args:
+        listed: names or paths, each once; a backslash separates folders where no file is named with it.
+        found: paths with forward slashes.
+        annotations: the file that lists them, for messages.
     """
-    by_name: dict[str, list[str]] = {}
+    by_end: dict[str, list[str]] = {}
     for path in found:
-        by_name.setdefault(path.rpartition("/")[2], []).append(path)
-    chosen, missing = set(), 0
+        for end in _ends(path):
+            by_end.setdefault(end, []).append(path)
+    chosen = set()
     for entry in listed:
-        matches = by_name.get(entry.rpartition("/")[2], [])
-        matches = [path for path in matches if f"/{path}".endswith(f"/{entry}")] or matches
+        ends = (*_ends(entry), *_ends(entry.replace("\\", "/")))
+        matches = next((by_end[end] for end in ends if end in by_end), [])
         if len(matches) > 1:
             raise PhotoError(
                 f"{annotations}: {entry} may be {' or '.join(matches[:3])}; give one folder of photos that has it once"
             )
         chosen.update(matches)
-        missing += not matches
-    return [path for path in found if path in chosen], missing
+    return [path for path in found if path in chosen], len(listed) - len(chosen)
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Give the ends of a path, the whole one first and the name last."""
+    yield path
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _few(lines: list[str]) -> list[str]:
+    """Give the first of many lines, and how many there are more."""
+    if len(lines) <= LINES_SHOWN:
+        return lines
+    return [*lines[:LINES_SHOWN], f"… and {len(lines) - LINES_SHOWN} more such folders"]
+
+
+def _left_out_line(folder: Path, count: int) -> str:
+    images = _count(count, "image")
+    return f"left out {images} in {folder}: it is named as COCO's masks are; give it as the data to take them"
 
 
 def _file_size(path: Path) -> str:
@@ -167,7 +232,37 @@ def _file_size(path: Path) -> str:
         return "unknown"
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _search(folder: Path) -> PhotoList:
+    """Find all photos of a folder, and count what else is there."""
+    names, left_out, endings = [], {}, Counter[str]()
+    for parent, folders, files in _walk(folder):
+        for name in [name for name in folders if _holds_masks(name)]:
+            folders.remove(name)
+            masks = Path(parent, name)
+            if count := sum(_is_image(file) for _, _, inside in _walk(masks) for file in inside):
+                left_out[masks.relative_to(folder).as_posix()] = count
+        for name in files:
+            if _is_image(name):
+                names.append(Path(parent, name).relative_to(folder).as_posix())
+            else:
+                endings[Path(name).suffix.lower()] += 1
+    return PhotoList(folder, tuple(sorted(names)), left_out=left_out, other_endings=dict(endings.most_common()))
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in EXTENSIONS
+
+
+def _holds_masks(folder_name: str) -> bool:
+    return any(fnmatchcase(folder_name.lower(), pattern) for pattern in MASK_FOLDERS)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk through all that is not hidden, as `os.walk` does; each folder comes once, by whatever links it is reached.
+
+    A folder that is removed from the list of folders is not walked through.
+    """
+
     def refuse(error: OSError) -> NoReturn:
         raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
@@ -182,9 +277,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(parent, name)
+        yield parent, folders, [name for name in files if not name.startswith(".")]
 
 
 # Decoding photos
