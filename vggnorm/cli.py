@@ -348,7 +348,9 @@ def normalize(
         output = Path(f"{Path(means.recipe.network).stem}_norm.h5")
     check_h5_output(output, force=force)
     import_keras()
-    normalized = vggnorm.normalize(_load_original(means.recipe, network, weights, pooling), means)
+    model = _load_original(means.recipe, network, weights, pooling)
+    _warn_of_unknown_architecture(model, means)
+    normalized = vggnorm.normalize(model, means)
     vggnorm.save_network(normalized, output, means, force=force)
     echo(
         f"{means.recipe.network}, {means.filter_count} filters in {len(means.mean)} layers, "
@@ -383,7 +385,11 @@ def verify(
     photos = _find_photos(data, annotations, categories)
     import_keras()
     model = _load_original(means.recipe, network, weights)
+    _warn_of_unknown_architecture(model, means)
     normalized = vggnorm.load_network(str(normalized_file))
+    _require_as_keras_loads(normalized, normalized_file)
+    if network is not None and network not in VGG:
+        _require_as_keras_loads(model, Path(network))
     with progress_bar() as progress:
         report = vggnorm.verify(model, normalized, photos, means, limit=limit, progress=progress)
     if as_json:
@@ -392,6 +398,24 @@ def verify(
         echo_report(report, title=f"{normalized_file}: ")
     if not report.passed:
         sys.exit(1)
+
+
+def _warn_of_unknown_architecture(model: Any, means: FilterMeans) -> None:
+    """Say that nobody knows whether the means belong to this network, where that is so."""
+    from vggnorm.network import is_application  # noqa: PLC0415
+
+    if means.recipe.architecture_sha256 is None and not is_application(model):
+        say(
+            "warning: these means, of version 0.1.0, do not say on which layers they were measured; the strides and "
+            "slopes of this network are not compared"
+        )
+
+
+def _require_as_keras_loads(model: Any, path: Path) -> None:
+    from vggnorm.network import require_as_keras_loads  # noqa: PLC0415
+
+    if not require_as_keras_loads(model, path):
+        say(f"{path}: this Keras cannot load the file by itself, so that its own loading was not compared")
 
 
 def _load_original(recipe: Recipe, network: str | None, weights: str, pooling: str | None = None) -> Any:

@@ -143,6 +143,22 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
             yield layer, arrays
 
 
+def require_floats(path: Path) -> None:
+    """Refuse kernels that are whole numbers, as quantized networks have: their scale stands elsewhere.
+
+    Raises:
+        NetworkError: the file has such a kernel, or is no file of weights, or damaged.
+    """
+    with open_weights(path) as file:
+        for layer, datasets in _datasets(file).items():
+            for dataset in datasets:
+                if len(dataset.shape) > 1 and dataset.dtype.kind != "f":
+                    raise NetworkError(
+                        f"{path}: layer {layer} has weights of type {dataset.dtype}, whose scale is not known; give "
+                        "the file from before the network was quantized"
+                    )
+
+
 def read_means(path: Path) -> FilterMeans:
     """Read the means from a file that `write_h5` wrote.
 

@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from vggnorm.coco import list_photos
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import CROP_SHARE, Geometry
+from vggnorm.machine import core_count
 from vggnorm.means import SkippedPhoto
 from vggnorm.modes import read_samples, to_rgb, why_no_image
 
@@ -33,6 +34,8 @@ LINES_SHOWN = 5  # folders that are named, of those that photos came from and of
 # Named one by one, so that a PostScript file called .jpg does not start an interpreter.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000  # ten thousand by ten thousand: more is no photo, and takes 300 MB and more a thread
+
+MAX_AHEAD = 256  # photos; half of how many are decoded ahead at most, however large a batch is
 
 REDUCED = 4  # see _draft
 
@@ -475,7 +478,7 @@ class PhotoReader:
         self._geometry = geometry
         self._wanted = len(photos.names) if limit is None else limit
         self._strict = strict
-        self._threads = threads or os.cpu_count()
+        self._threads = threads or core_count()
         self._place = _identity(photos.folder)
 
     def total(self, taken: Taken) -> int:
@@ -496,7 +499,7 @@ class PhotoReader:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         taken, photos, skipped = after, list[_Photo](), list[SkippedPhoto]()
-        for name, decoded in self._decode_ahead(after.count, 2 * batch_size):
+        for name, decoded in self._decode_ahead(after.count, 2 * min(batch_size, MAX_AHEAD)):
             if taken.used == self._wanted:
                 return
             try:

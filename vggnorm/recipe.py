@@ -67,7 +67,7 @@ class Recipe:
         return [
             f"{name} {_short(name, getattr(self, name))} and {_short(name, getattr(other, name))}"
             for name in named
-            if getattr(self, name) != getattr(other, name)
+            if getattr(self, name) != getattr(other, name) and not _is_unknown(name, self, other)
         ]
 
     @property
@@ -106,6 +106,11 @@ class Recipe:
             raise ValueError(f"the recipe's color_profiles is {values['color_profiles']!r}")
         Geometry(values["size"], values["fit"], values["interpolation"])  # raises for one that does not exist
         return cls(**values)
+
+
+def _is_unknown(name: str, one: Recipe, other: Recipe) -> bool:
+    """Tell whether a file of version 0.1.0 says nothing of a part, so that it cannot be compared."""
+    return name == "architecture_sha256" and None in (getattr(one, name), getattr(other, name))
 
 
 def _short(name: str, value: Any) -> str:
