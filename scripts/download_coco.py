@@ -35,6 +35,7 @@ from tqdm import tqdm
 from vggnorm.coco import ListedPhoto, list_photos
 from vggnorm.errors import OutputError, PhotoError, VggnormError
 from vggnorm.output import replacing
+from vggnorm.printable import echo, printable
 
 BASE_URL = "http://images.cocodataset.org"
 ZIP_NAME = "annotations_trainval2017.zip"
@@ -333,14 +334,14 @@ def download(photos: Sequence[ListedPhoto], folder: Path, url: str, workers: int
     make_folder(folder)
     missing = [photo for photo in photos if not is_there(folder / photo.file_name)]
     failures = download_photos(missing, folder, url, workers)
-    click.echo(
+    echo(
         f"{folder}: {len(missing) - len(failures)} photos fetched, "
         f"{len(photos) - len(missing)} already there, {len(failures)} failed"
     )
     for failure in failures[:NAMED_FAILURES]:
-        click.echo(f"Failed: {failure}", err=True)
+        echo(f"Failed: {failure}", err=True)
     if len(failures) > NAMED_FAILURES:
-        click.echo(f"and {len(failures) - NAMED_FAILURES} more", err=True)
+        echo(f"and {len(failures) - NAMED_FAILURES} more", err=True)
     if failures:
         raise PhotoError(
             f"{len(failures)} of {len(photos)} photos failed; run the same command again to fetch the rest"
@@ -350,7 +351,7 @@ def download(photos: Sequence[ListedPhoto], folder: Path, url: str, workers: int
 def exit_interrupted() -> NoReturn:
     """End the process now: its worker threads may stall for TIMEOUT, and none of them has a file open."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    click.echo("Interrupted; run the same command again to go on", err=True)
+    echo("Interrupted; run the same command again to go on", err=True)
     sys.stdout.flush()
     os._exit(130)
 
@@ -409,7 +410,7 @@ def main(
         photos = pick_photos(photos, limit, seed)
         download(photos, folder / split, f"{base_url}/{split}", workers)
     except VggnormError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(error)) from error
     except KeyboardInterrupt:
         exit_interrupted()
 

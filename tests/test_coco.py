@@ -1,6 +1,7 @@
 """vggnorm.coco on small annotation files, the outcome worked by hand."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,103 @@ def test_a_file_without_photos_is_refused(listing: Path, tmp_path: Path) -> None
     assert error_of(write(tmp_path, {})) == f"{listing}: lists no photos"
 
 
+# --- Ids ---
+
+
+def test_ids_are_not_needed_for_names(tmp_path: Path) -> None:
+    content = make_listing()
+    for entry in content["images"]:
+        entry["id"] = 0
+    assert names(list_photos(write(tmp_path, content))) == "a b c d e"
+    for number, entry in enumerate(content["images"]):
+        entry.update({"id": [number]} if number else {"id": None})
+    del content["annotations"][0]["image_id"], content["annotations"][1]["category_id"], content["categories"]
+    assert names(list_photos(write(tmp_path, content))) == "a b c d e"
+
+
+def test_repeated_image_ids_do_not_choose_photos(tmp_path: Path) -> None:
+    content = make_listing()
+    content["images"][0]["id"] = content["images"][1]["id"]
+    error = error_of(write(tmp_path, content), "cat")
+    assert "damaged one (ValueError: id 41 is that of 'd.jpg' and of 'a.jpg')" in error
+    content["images"][0]["file_name"] = "a.jpg"  # the same photo listed twice: the id is still that of one photo
+    assert names(list_photos(write(tmp_path, content), ["cat"])) == "a b"
+
+
+def test_repeated_category_ids_do_not_choose_photos(tmp_path: Path) -> None:
+    content = make_listing()
+    content["categories"][3]["id"] = 17  # dog, the id of cat
+    error = error_of(write(tmp_path, content), "dog")
+    assert "damaged one (ValueError: id 17 is that of 'cat' and of 'dog')" in error
+
+
+@pytest.mark.parametrize("wrong", ["17", None, [17]])
+def test_an_annotation_whose_category_cannot_be_known_is_damage(tmp_path: Path, wrong: Any) -> None:
+    content = make_listing()
+    content["annotations"][0]["category_id"] = wrong  # a shows its cat here only
+    assert "damaged one (ValueError: an annotation's category_id is" in error_of(write(tmp_path, content), "cat")
+
+
+def test_an_annotation_without_image_is_damage(tmp_path: Path) -> None:
+    content = make_listing()
+    del content["annotations"][0]["image_id"]
+    assert "damaged one (KeyError: 'image_id')" in error_of(write(tmp_path, content), "cat")
+
+
+# --- The file as a stream ---
+
+
+def test_categories_may_come_before_the_images(tmp_path: Path) -> None:
+    content = dict(reversed(make_listing().items()))
+    assert next(iter(content)) == "categories"
+    assert names(list_photos(write(tmp_path, content), ["dog"])) == "b c"
+
+
+def test_fields_of_the_same_names_deeper_inside_do_not_count(tmp_path: Path) -> None:
+    content = make_listing()
+    inside = {"file_name": "z.jpg", "id": 5, "image_id": 41, "category_id": 18, "images": [{"file_name": "y.jpg"}]}
+    content["info"] = inside
+    content["images"][0]["extra"] = content["annotations"][0]["segments_info"] = [inside, [inside]]
+    path = write(tmp_path, content)
+    assert names(list_photos(path)) == "a b c d e"
+    assert names(list_photos(path, ["dog"])) == "b c"
+
+
+def test_a_byte_order_mark_is_passed_over(listing: Path) -> None:
+    listing.write_bytes(b"\xef\xbb\xbf" + listing.read_bytes())
+    assert names(list_photos(listing)) == "a b c d e"
+
+
+def test_what_is_nested_deeply_beside_the_names_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    deep = "[" * 200_000 + "]" * 200_000
+    path.write_text(f'{{"info": {deep}, "images": [{{"file_name": "a.jpg", "id": 1}}]}}')
+    assert names(list_photos(path)) == "a"
+
+
+@pytest.mark.parametrize("category", ["cat", "dog", "bicycle"])
+def test_pycocotools_chooses_the_same(listing: Path, category: str) -> None:
+    from pycocotools.coco import COCO
+
+    coco = COCO(listing)
+    expected = {coco.imgs[image]["file_name"] for image in coco.getImgIds(catIds=coco.getCatIds([category]))}
+    assert {photo.file_name for photo in list_photos(listing, [category])} == expected
+
+
+def test_no_list_of_outlines_is_kept(tmp_path: Path) -> None:
+    content = make_listing()
+    content["annotations"] = [
+        {"id": i, "image_id": 41, "category_id": 17, "segmentation": [[0.5] * 2000]} for i in range(500)
+    ]
+    path = write(tmp_path, content)
+    tracemalloc.start()
+    try:
+        assert names(list_photos(path, ["cat"])) == "a"
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size  # the text itself would be more than that
+    finally:
+        tracemalloc.stop()
+
+
 # --- What is no annotation file ---
 
 
@@ -162,13 +260,21 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         b"7",
         b'{"images": null}',
         b'{"images": [7]}',
-        b'{"images": [{"file_name": "a.jpg"}]}',
+        b'{"images": 7}',
+        b'{"images": {"a": {"file_name": "a.jpg"}}}',
+        b'{"images": [[{"file_name": "a.jpg"}]]}',
+        b'{"images": [{"file_name": "a.jpg"}]} {"images": []}',
+        b'{"images": [{"file_name": "a.jpg"}], "images": []}',
+        b'{"images": [{"file_name": "a.jpg"}], "annotations": [{"area": NaN}]}',
+        b'{"images": [{"file_name": "a.jpg"}], "annotations": [{"area": 1e999}]}',
+        b'{"images": [{"file_name": "a.jpg"}], "annotations": [{"area": ' + b"9" * 5000 + b"}]}",
+        b'{"images": [{"file_name": "a.jpg"}], "annotations": [{"id": 1, ',
+        b'{"images": [{"file_name": "gr\xf6\xdfe.jpg"}]}',
+        b"<!DOCTYPE html>\n<html></html>",
         b'{"images": [{"id": 1}]}',
-        b'{"images": [{"id": [], "file_name": "a.jpg"}]}',
         b'{"images": [{"id": 1, "file_name": null}]}',
         b'{"images": [{"id": 1, "file_name": 7}]}',
         b'{"images": [{"id": 1, "file_name": ["a.jpg"]}]}',
-        b'{"images": [], "annotations": [{"id": 1, "image_id": 1}], "categories": [{"id": 1, "name": "a"}]}',
     ],
     ids=lambda content: content[:30].decode("latin-1"),
 )
@@ -178,6 +284,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     error = error_of(path)
     assert error.startswith(f"{path}: is no COCO annotation file, or a damaged one (")
     assert error.endswith("); give an instances or captions file")
+    assert "\n" not in error
 
 
 def test_an_annotation_of_no_listed_photo_is_damage(tmp_path: Path) -> None:

@@ -187,7 +187,9 @@ def test_a_folder_without_images_is_refused(tmp_path: Path, names: tuple[str, ..
     touch(tmp_path, *names)
     extensions = ".bmp .gif .jpe .jpeg .jpg .png .tif .tiff .webp"
     expected = f"{tmp_path}: holds no images ({extensions}); give a folder of photos"
-    assert error_of(find_photos, tmp_path) == expected
+    error, _, left_out = error_of(find_photos, tmp_path).partition("; left out ")
+    assert error == expected
+    assert left_out == (f"2 files in {tmp_path}, not named as images: 1 .txt, 1 .mp4" if names else "")
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,8 +147,10 @@ def test_saved_means_come_back_to_the_last_bit(some_means: FilterMeans, tmp_path
 def test_the_file_reads_as_documented(some_means: FilterMeans, tmp_path: Path) -> None:
     save_means(some_means, tmp_path / "means.npy")
     record = np.load(tmp_path / "means.npy", allow_pickle=False)
-    assert record["mean"]["conv2"].dtype == np.float64
-    assert record["mean"]["conv2"].tolist() == [0.5, 0.0, 4.0]
+    vectors = np.split(record["mean"], record["filters"].cumsum()[:-1])
+    mean = dict(zip(json.loads(str(record["layers"])), vectors, strict=True))
+    assert mean["conv2"].dtype == np.float64
+    assert {layer: values.tolist() for layer, values in mean.items()} == {"conv1": [1.0, 2.0], "conv2": [0.5, 0.0, 4.0]}
     assert record["image_count"] == 3
     assert json.loads(str(record["recipe"]))["interpolation"] == "bilinear"
 
@@ -300,7 +302,7 @@ def test_impossible_numbers_are_refused(
 ) -> None:
     save_means(some_means, tmp_path / "means.npy")
     record = np.load(tmp_path / "means.npy")
-    record[field]["conv2"][1] = value
+    record[field][3] = value  # conv1 has two filters
     np.save(tmp_path / "means.npy", record)
     with pytest.raises(MeansError, match=rf"means\.npy: not usable as means: {text}.*; measure again"):
         load_means(tmp_path / "means.npy")

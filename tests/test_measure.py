@@ -147,21 +147,36 @@ def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: 
     assert told[-1][2] == means.uncertainty
 
 
-@pytest.mark.parametrize("options", [{}, {"precision": "bfloat16", "control": 2}], ids=str)
-def test_the_network_sees_batches_of_one_shape(
-    options: dict[str, Any], make_chain: MakeChain, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "batch_size", "shapes"),
+    [
+        ({}, 4, [4, 4, 1]),  # 9 photos
+        ({}, 6, [6, 4]),
+        ({}, 100_000, [16]),
+        ({"precision": "bfloat16", "control": 2}, 4, [4, 2, 4, 1]),
+    ],
+    ids=str,
+)
+def test_a_batch_is_filled_up_to_a_size_that_depends_on_its_own_number_of_photos(
+    options: dict[str, Any],
+    batch_size: int,
+    shapes: list[int],
+    make_chain: MakeChain,
+    photo_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
     position_means = measure._position_means
 
     def look(measuring: Any, batch: Any) -> Any:
-        seen.append(batch.shape)
+        seen.append(batch.shape[0])
         return position_means(measuring, batch)
 
     monkeypatch.setattr(measure, "_position_means", look)
-    means = compute_means(make_chain(), photo_folder, size=32, batch_size=4, **options)
+    monkeypatch.setattr("vggnorm.recipe.MAX_BATCH", 100_000)
+    means = compute_means(make_chain(), photo_folder, size=32, batch_size=batch_size, **options)
     assert means.image_count == 9
-    assert set(seen) == {(4, 32, 32, 3)}
+    assert seen == shapes
 
 
 def test_damaged_weights_are_noticed(make_chain: MakeChain, photo_folder: Path) -> None:

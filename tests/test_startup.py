@@ -25,3 +25,15 @@ def test_stderr_is_there_again_afterwards() -> None:
     program = f"{PROGRAM}; print('seen', file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == "seen\n"
+
+
+def test_where_no_temporary_file_can_be_made_keras_starts_all_the_same() -> None:
+    program = f"import tempfile; tempfile.tempdir = '/nowhere/at/all'\n{PROGRAM}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_keras_starts_with_stderr_closed() -> None:
+    program = f"import os, sys; os.close(2); sys.stderr = None\n{PROGRAM}; print('lost', file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -8,12 +8,16 @@
 >>> report = vggnorm.verify(model, normalized, "coco/val2017", means)
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vggnorm.errors import MeansError, NetworkError, OutputError, PhotoError, StoppedError, VggnormError
 from vggnorm.means import FilterMeans, SkippedPhoto, load_means, save_means
 from vggnorm.recipe import Recipe
+
+# TensorFlow turns oneDNN on by itself on some processors only. It is read when TensorFlow is imported, which is later.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 if TYPE_CHECKING:
     from vggnorm.identification import Identification, identify

@@ -12,6 +12,25 @@ from vggnorm.means import FilterMeans, load_means, save_means
 from vggnorm.recipe import Recipe
 
 
+def say_what_is_kept(path: Path, means: FilterMeans) -> str:
+    """Say what of a run is safe when its result could not be saved.
+
+    Args:
+        path: the run's checkpoint.
+        means: the result.
+    """
+    try:
+        kept = load_means(path)
+    except MeansError:
+        return f"{path} cannot be read, so nothing of the run is kept"
+    if kept.recipe.differences(means.recipe):
+        return f"{path} is of another run, so nothing of this one is kept"
+    return (
+        f"{path} keeps {kept.image_count} of {means.image_count} photos; when this is mended, a run with the same "
+        "options and this output name, without --fresh, goes on from there"
+    )
+
+
 class Checkpoint:
     """A file of means that is replaced now and then while a run goes on.
 
@@ -66,6 +85,11 @@ class Checkpoint:
         """Whether there is a checkpoint of this run or an earlier one, be it older than the sums."""
         return self._saved is not None
 
+    @property
+    def kept_count(self) -> int:
+        """How many photos the checkpoint holds."""
+        return 0 if self._saved is None else self._saved.image_count
+
     def save_if_due(self, means: FilterMeans) -> None:
         """Write, if it is time to."""
         if time.monotonic() - self._saved_at >= self._every:
@@ -80,7 +104,7 @@ class Checkpoint:
                 save_means(means, self.path, force=True)
             except VggnormError as error:
                 if not self._said:
-                    self._say(f"{error}; the run goes on, and is lost if it is ended")
+                    self._say(f"{error}; the run goes on; if it is ended, {self.kept_count} photos are kept")
                 self._said = True
             else:
                 self._saved = means

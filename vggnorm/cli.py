@@ -1,7 +1,6 @@
 """The command line. A command is a few lines that call the library."""
 
 import io
-import json
 import math
 import re
 import sys
@@ -9,22 +8,27 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 import vggnorm
 from vggnorm import signals
+from vggnorm.checkpoint import say_what_is_kept
 from vggnorm.errors import MeansError, NetworkError, OutputError, StoppedError, VggnormError
-from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.geometry import MAX_SIDE, Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
 from vggnorm.lock import locked
 from vggnorm.means import FilterMeans, load_means, save_means
 from vggnorm.output import check_output, remove_leftovers
+from vggnorm.printable import echo, echo_json, echo_report, printable
 from vggnorm.progress import progress_bar, say
-from vggnorm.recipe import Precision, Recipe
-from vggnorm.startup import import_keras
+from vggnorm.recipe import MAX_BATCH, Precision, Recipe
+from vggnorm.startup import import_keras, open_closed_streams
 from vggnorm.summary import format_summary, summarize
+
+if TYPE_CHECKING:
+    from vggnorm.images import PhotoList
 
 VGG = ("vgg16", "vgg19")
 
@@ -32,15 +36,33 @@ VGG = ("vgg16", "vgg19")
 class _Group(click.Group):
     """Turns what a user can mend into one line on stderr. Any other exception keeps its traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        open_closed_streams()
+        return super().main(*args, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _printable_usage():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with signals.raising():
+            with signals.raising(), _printable_usage():
                 return super().invoke(ctx)
         except VggnormError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(printable(error)) from error
         except signals.Interrupted as interrupted:
-            click.echo(str(interrupted), err=True)
+            echo(str(interrupted), err=True)
             ctx.exit(interrupted.status)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Have what click says of wrong arguments, which it quotes, in printable characters."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)  # to be assigned once, as its type has it
+        raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -89,7 +111,8 @@ def photos_options(command: Callable[..., None]) -> Callable[..., None]:
             "--data",
             required=True,
             type=click.Path(path_type=Path),
-            help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other.",
+            help="Folder of photos, searched recursively: a COCO root, one of its folders, or any other. Folders of "
+            "COCO's masks in it are left out: annotations, stuffthingmaps*, panoptic_*, pixelmaps_*, *_pixelmaps.",
         ),
     ):
         command = option(command)
@@ -139,7 +162,7 @@ def _refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | Non
 @click.option("--dense", is_flag=True, help="Normalize hidden dense layers, too.")
 @click.option(
     "--size",
-    type=click.IntRange(min=32),
+    type=click.IntRange(min=32, max=MAX_SIDE),
     help="Make photos so many pixels square.  [default: what the network takes, or 224 where it takes any]",
 )
 @click.option(
@@ -180,7 +203,7 @@ def _refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | Non
 )
 @click.option("--control", type=click.IntRange(min=2), default=64, help="Photos to run in float32, too.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that decode photos.  [default: one a core]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, help="Photos to run at a time.")
+@click.option("--batch-size", type=click.IntRange(min=1, max=MAX_BATCH), default=32, help="Photos to run at a time.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
@@ -212,8 +235,6 @@ def compute_means(
     Over the photos of a folder and over all positions, each photo counting once. The means are saved with the recipe
     they were measured by.
     """
-    from vggnorm import images  # noqa: PLC0415  Pillow, for those who need it
-
     if options["shard"] is not None:
         for option, value in (("--limit", options["limit"]), ("--tolerance", options["tolerance"])):
             if value is not None:
@@ -223,9 +244,7 @@ def compute_means(
     check_output(output, force=force)
     with locked(output):
         remove_leftovers(output)
-        photos = images.find_photos(data, annotations=annotations, categories=categories)
-        if photos.missing:
-            click.echo(f"{photos.missing} photos listed in {annotations} are not in {data}", err=True)
+        photos = _find_photos(data, annotations, categories)
         is_file = network not in VGG
         if is_file and preprocessing is None:
             raise NetworkError(f"{network}: a model file does not say what it takes photos as; give --preprocessing")
@@ -249,13 +268,23 @@ def compute_means(
             save_means(means, output, force=force)
         except OutputError as error:
             if checkpoint.exists():
-                raise OutputError(f"{error}; {checkpoint} keeps what was measured: the same command goes on") from error
+                raise OutputError(f"{error}; {say_what_is_kept(checkpoint, means)}") from error
             raise
         checkpoint.unlink(missing_ok=True)
-    click.echo(format_summary(means))
+    echo_report(format_summary(means))
     for layer, reason in vggnorm.graph.read_graph(model, dense=means.recipe.dense).kept.items():
-        click.echo(f"{layer} is not normalized: {reason}")
-    click.echo(f"\nmeans saved as {output}")
+        echo(f"{layer} is not normalized: {reason}")
+    echo("", f"means saved as {output}")
+
+
+def _find_photos(data: Path, annotations: Path | None = None, categories: tuple[str, ...] = ()) -> "PhotoList":
+    """Find the photos, and say where they are and what was left out."""
+    from vggnorm import images  # noqa: PLC0415  Pillow, for those who need it
+
+    photos = images.find_photos(data, annotations=annotations, categories=categories)
+    for line in photos.describe():
+        say(line)
+    return photos
 
 
 @contextmanager
@@ -284,8 +313,8 @@ def merge_means(*, files: tuple[Path, ...], force: bool, output: Path) -> None:
         raise MeansError(f"{repeated[0]} is given twice; give each part once")
     means = vggnorm.merge_means({str(file): load_means(file) for file in files})
     save_means(means, output, force=force)
-    click.echo(format_summary(means))
-    click.echo(f"\n{len(files)} parts added up, saved as {output}")
+    echo_report(format_summary(means))
+    echo("", f"{len(files)} parts added up, saved as {output}")
 
 
 @main.command()
@@ -319,9 +348,11 @@ def normalize(
         output = Path(f"{Path(means.recipe.network).stem}_norm.h5")
     check_h5_output(output, force=force)
     import_keras()
-    normalized = vggnorm.normalize(_load_original(means.recipe, network, weights, pooling), means)
+    model = _load_original(means.recipe, network, weights, pooling)
+    _warn_of_unknown_architecture(model, means)
+    normalized = vggnorm.normalize(model, means)
     vggnorm.save_network(normalized, output, means, force=force)
-    click.echo(
+    echo(
         f"{means.recipe.network}, {means.filter_count} filters in {len(means.mean)} layers, "
         f"normalized with means over {means.image_count} photos, saved as {output}"
     )
@@ -350,18 +381,41 @@ def verify(
     Is every filter's mean activation 1? Does the network compute what the original does? Are the weights finite, and
     does every filter fire? Exit status 1 if one of the answers is no.
     """
-    from vggnorm import images  # noqa: PLC0415
-
     means = read_means(normalized_file)
-    photos = images.find_photos(data, annotations=annotations, categories=categories)
+    photos = _find_photos(data, annotations, categories)
     import_keras()
     model = _load_original(means.recipe, network, weights)
+    _warn_of_unknown_architecture(model, means)
     normalized = vggnorm.load_network(str(normalized_file))
+    _require_as_keras_loads(normalized, normalized_file)
+    if network is not None and network not in VGG:
+        _require_as_keras_loads(model, Path(network))
     with progress_bar() as progress:
         report = vggnorm.verify(model, normalized, photos, means, limit=limit, progress=progress)
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else f"{normalized_file}: {report}")
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        echo_report(report, title=f"{normalized_file}: ")
     if not report.passed:
         sys.exit(1)
+
+
+def _warn_of_unknown_architecture(model: Any, means: FilterMeans) -> None:
+    """Say that nobody knows whether the means belong to this network, where that is so."""
+    from vggnorm.network import is_application  # noqa: PLC0415
+
+    if means.recipe.architecture_sha256 is None and not is_application(model):
+        say(
+            "warning: these means, of version 0.1.0, do not say on which layers they were measured; the strides and "
+            "slopes of this network are not compared"
+        )
+
+
+def _require_as_keras_loads(model: Any, path: Path) -> None:
+    from vggnorm.network import require_as_keras_loads  # noqa: PLC0415
+
+    if not require_as_keras_loads(model, path):
+        say(f"{path}: this Keras cannot load the file by itself, so that its own loading was not compared")
 
 
 def _load_original(recipe: Recipe, network: str | None, weights: str, pooling: str | None = None) -> Any:
@@ -407,16 +461,23 @@ def inspect(
     """
     if original is not None:
         found = _identify(file, original, data, means_file, limit)
-        click.echo(json.dumps(found.to_dict(), indent=2) if as_json else f"{file}: {found}")
+        if as_json:
+            echo_json(found.to_dict())
+        else:
+            echo_report(found, title=f"{file}: ")
         return
     if data is not None or means_file is not None:
         raise click.UsageError("--data and --means need --original")
     is_network, means = _read_any_means(file)
     if as_json:
-        click.echo(json.dumps(summarize(means), indent=2))
+        echo_json(summarize(means))
         return
-    click.echo(f"{file}: {'a network normalized with the means below' if is_network else 'means'}")
-    click.echo(f"measured by vggnorm {means.recipe.version}\n\n{format_summary(means)}")
+    echo(
+        f"{file}: {'a network normalized with the means below' if is_network else 'means'}",
+        f"measured by vggnorm {means.recipe.version}",
+        "",
+    )
+    echo_report(format_summary(means))
 
 
 def _read_any_means(file: Path) -> tuple[bool, FilterMeans]:
@@ -438,8 +499,9 @@ def _identify(file: Path, original: str, data: Path | None, means_file: Path | N
                 f"{original}: a model file does not say what it takes photos as; measure it with compute-means, and "
                 "give --means"
             )
+        photos = _find_photos(data)
         with progress_bar() as progress:
-            means = vggnorm.compute_means(model, data, limit=limit, progress=progress)
+            means = vggnorm.compute_means(model, photos, limit=limit, progress=progress)
     return vggnorm.identify(file, model, means)
 
 
@@ -497,4 +559,4 @@ def plot(
     else:
         figure = vggnorm.plot_means(means, layers=layers, log=log)
     vggnorm.save_figure(figure, output, force=force)
-    click.echo(f"figure saved as {output}")
+    echo(f"figure saved as {output}")

@@ -14,6 +14,9 @@ Preprocessing = Literal["caffe", "torch", "tf", "none"]
 # and Pillow do. convert: they are converted to sRGB.
 ColorProfiles = Literal["ignore", "convert"]
 
+# The longest side, in pixels. VGG's first layer alone takes 17 GB for one photo of this size, as a square.
+MAX_SIDE = 8192
+
 CROP_SHARE = 224 / 256  # VGG is tested on the central 224 x 224 of photos whose shorter side is 256
 
 
@@ -39,6 +42,8 @@ class Geometry:
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
             raise ValueError(f"size is {self.size}; it must be at least 1")
+        if max(self.height, self.width) > MAX_SIDE:
+            raise ValueError(f"size is {self.size}; it must be at most {MAX_SIDE}")
         for name, value, choices in (
             ("fit", self.fit, get_args(Fit)),
             ("interpolation", self.interpolation, get_args(Interpolation)),

@@ -1,11 +1,14 @@
 """The normalized network's file: a whole model in the HDF5 layout of Keras 2, and the means it was made with.
 
-Keras 3, Keras 2 and `keras.applications` load it. Beside what they read, the root attribute `vggnorm` (JSON) and the
-group `vggnorm_means` tell years later what the file is. Needs no Keras.
+`keras.models.load_model` of Keras 2 and of Keras 3.4 and later loads it as a model. Keras 3.0 to 3.3 cannot: they want
+a single input or output in a list, and for a list, newer ones would make `model.input` a list. There, as everywhere,
+`model.load_weights(path)` and `keras.applications.VGG16(weights=path)` work. Beside what Keras reads, the root
+attribute `vggnorm` (JSON) and the group `vggnorm_means` tell years later what the file is. Needs no Keras.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,23 @@ from numpy.typing import NDArray
 
 import vggnorm
 from vggnorm.errors import MeansError, NetworkError, OutputError
-from vggnorm.means import COUNTS, TEXTS, VECTORS, FilterMeans, means_from_parts, means_to_parts
+from vggnorm.means import (
+    COUNTS,
+    FILTERS,
+    TEXTS,
+    VECTORS,
+    FilterMeans,
+    flatten_layers,
+    means_from_parts,
+    means_to_parts,
+)
 from vggnorm.output import check_output, replacing
 from vggnorm.untrusted import open_hdf5, open_weights
 
 Weights = Mapping[str, Mapping[str, NDArray[Any]]]  # layer name -> weight name -> array, in Keras's order
 
 WRITTEN_AS = "2.15.0"  # the Keras whose layout the file has
+MAX_NAMES = 64_512  # bytes in one attribute, as in Keras; HDF5's own limit, 64 KiB, includes a header
 
 
 def is_hdf5(path: Path) -> bool:
@@ -80,21 +93,23 @@ def write_h5(
     Raises:
         OutputError: the operating system would not write.
     """
-    # Built in memory: HDF5 can lose an error, or itself, when the disk fills up while it writes.
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
-        file.attrs["model_config"] = json.dumps(model_config)
-        model = file.create_group("model_weights")
-        for group in file, model:
-            group.attrs["keras_version"] = WRITTEN_AS
-            group.attrs["backend"] = "tensorflow"
-        _write_weights(model, weights)
-        if means is not None:
-            _write_means(file, means)
-        file.flush()
-        image = file.id.get_file_image()
+    image = _image(model_config, weights, means)
     with replacing(path) as temporary:
         temporary.write_bytes(image)
         _check_written(temporary, weights)
+
+
+def require_writable(model_config: Mapping[str, Any], weight_names: Mapping[str, Iterable[str]]) -> None:
+    """Try in memory whether a model file with such layers can be written, however large the weights are.
+
+    Args:
+        model_config: as of `write_h5`.
+        weight_names: layer name -> the names of its weights.
+
+    Raises:
+        NetworkError: the name of a layer is too long for the file.
+    """
+    _image(model_config, {layer: dict.fromkeys(names, np.zeros(1)) for layer, names in weight_names.items()}, None)
 
 
 def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
@@ -128,6 +143,22 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
             yield layer, arrays
 
 
+def require_floats(path: Path) -> None:
+    """Refuse kernels that are whole numbers, as quantized networks have: their scale stands elsewhere.
+
+    Raises:
+        NetworkError: the file has such a kernel, or is no file of weights, or damaged.
+    """
+    with open_weights(path) as file:
+        for layer, datasets in _datasets(file).items():
+            for dataset in datasets:
+                if len(dataset.shape) > 1 and dataset.dtype.kind != "f":
+                    raise NetworkError(
+                        f"{path}: layer {layer} has weights of type {dataset.dtype}, whose scale is not known; give "
+                        "the file from before the network was quantized"
+                    )
+
+
 def read_means(path: Path) -> FilterMeans:
     """Read the means from a file that `write_h5` wrote.
 
@@ -139,26 +170,81 @@ def read_means(path: Path) -> FilterMeans:
         try:
             if "vggnorm" not in file.attrs or "vggnorm_means" not in file:
                 raise MeansError(f"{path}: does not say how it was made; it was not written by vggnorm normalize")
-            layers = json.loads(file.attrs["vggnorm"])["layers"]
             group = file["vggnorm_means"]
-            parts: dict[str, Any] = {}
-            for name in VECTORS:
-                parts[name] = {layer: np.asarray(group[name][layer][()]) for layer in layers}
-            for name in COUNTS:
-                parts[name] = int(group[name][()])
-            for name in TEXTS:
-                parts[name] = group[name].asstr()[()]
+            if "layers" in group:
+                parts = {name: group[name][()] for name in (*VECTORS, FILTERS)}
+            else:  # a file of version 0.1.0
+                layers = json.loads(file.attrs["vggnorm"])["layers"]
+                parts = flatten_layers({name: {layer: group[name][layer][()] for layer in layers} for name in VECTORS})
+            parts |= {name: group[name][()].item() for name in COUNTS}
+            parts |= {name: group[name].asstr()[()] for name in TEXTS if name in group}
             return means_from_parts(parts)
         except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise MeansError(f"{path}: what it says of its making is damaged: {error}") from error
 
 
+def _image(model_config: Mapping[str, Any], weights: Weights, means: FilterMeans | None) -> bytes:
+    """Build the file in memory: HDF5 can lose an error, or itself, when the disk fills up while it writes."""
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+        _write_text(file, "model_config", json.dumps(model_config))
+        model = file.create_group("model_weights")
+        for group in file, model:
+            _write_text(group, "keras_version", WRITTEN_AS)
+            _write_text(group, "backend", "tensorflow")
+        _write_weights(model, weights)
+        if means is not None:
+            _write_means(file, means)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+        return image
+
+
+def _write_text(group: h5py.Group, name: str, text: str) -> None:
+    """Write a text of any length as Keras 2 wrote it, which calls `decode` on what it reads.
+
+    h5py 2 gives bytes for an ASCII text of variable length, and str for a UTF-8 one. One of fixed length would have to
+    be shorter than 64 KiB.
+    """
+    group.attrs.create(name, text.encode("ascii"), dtype=h5py.string_dtype("ascii"))
+
+
+def _write_names(group: h5py.Group, name: str, texts: Iterable[str]) -> None:
+    """Write a list of names; one that is too long for an attribute in parts `name0`, `name1`, as Keras does."""
+    names = np.array([text.encode() for text in texts], dtype="S")
+    if names.dtype.itemsize > MAX_NAMES:
+        longest = max(names, key=len).decode()
+        raise NetworkError(
+            f"layer {longest[:60]}…: its name is too long, an .h5 file holds names of up to {MAX_NAMES:,} bytes; "
+            "give it a shorter name"
+        )
+    if names.nbytes <= MAX_NAMES:
+        group.attrs[name] = names
+        return
+    step = MAX_NAMES // names.dtype.itemsize
+    for part, start in enumerate(range(0, len(names), step)):
+        group.attrs[f"{name}{part}"] = names[start : start + step]
+
+
+def _read_names(group: h5py.Group, name: str) -> list[str]:
+    """Read what `_write_names` or Keras wrote.
+
+    Raises:
+        KeyError: there is no such list.
+    """
+    if name in group.attrs:
+        return [_text(text) for text in group.attrs[name]]
+    if f"{name}0" not in group.attrs:
+        raise KeyError(f"there is no {name}")
+    parts = takewhile(group.attrs.__contains__, (f"{name}{part}" for part in count()))
+    return [_text(text) for part in parts for text in group.attrs[part]]
+
+
 def _write_weights(model: h5py.Group, weights: Weights) -> None:
-    model.attrs["layer_names"] = np.array([layer.encode() for layer in weights])
+    _write_names(model, "layer_names", weights)
     for layer, arrays in weights.items():
         group = model.create_group(layer)
         names = {f"{layer}/{name}:0": array for name, array in arrays.items()}
-        group.attrs["weight_names"] = np.array([name.encode() for name in names], dtype="S")
+        _write_names(group, "weight_names", names)
         for name, array in names.items():
             group.create_dataset(name, data=array)
 
@@ -174,11 +260,7 @@ def _write_means(file: h5py.File, means: FilterMeans) -> None:
     )
     group = file.create_group("vggnorm_means")
     for name, part in means_to_parts(means).items():
-        if name in VECTORS:
-            for layer, values in part.items():
-                group[f"{name}/{layer}"] = values
-        else:
-            group[name] = part
+        group[name] = part
 
 
 def _check_written(path: Path, weights: Weights) -> None:
@@ -191,13 +273,13 @@ def _check_written(path: Path, weights: Weights) -> None:
 
 def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     """Find the weights where Keras 2 kept them: at the root, or under `model_weights` in a whole model's file."""
-    if "layers" in file and "layer_names" not in file.attrs:
+    if "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys():
         return _keras3_datasets(file)
     try:
         root = file.get("model_weights", file)
         return {
-            _text(layer): [root[_text(layer)][_text(name)] for name in root[_text(layer)].attrs["weight_names"]]
-            for layer in root.attrs["layer_names"]
+            layer: [root[layer][name] for name in _read_names(root[layer], "weight_names")]
+            for layer in _read_names(root, "layer_names")
         }
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise NetworkError(f"{file.filename}: is no Keras .h5 file of weights, or damaged: {error}") from error

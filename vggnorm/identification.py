@@ -32,6 +32,7 @@ from vggnorm.layers import Weights
 from vggnorm.matching import Matched, is_preparation, load_original, match_layers, readable_shapes
 from vggnorm.means import FilterMeans
 from vggnorm.network import has_top, weights_sha256
+from vggnorm.printable import join_lines, printable
 from vggnorm.recovery import FLOAT32, LayerScales, Recovery, recover_scales
 from vggnorm.rescale import Float64, scale_from_mean
 from vggnorm.summary import json_number
@@ -211,7 +212,7 @@ class Identification:
 
     def __str__(self) -> str:
         lines = [self.sentence, ""]
-        width = max(len(name) for name in [*self.recovery.layers, *self.missing])
+        width = max(len(printable(name)) for name in [*self.recovery.layers, *self.missing])
         row = f"{{:<{width}}} {{:>7}} {{:>9}} {{:>9}} {{:>9}} {{:>9}} {{:>8}}  {{}}"
         lines.append(row.format("layer", "filters", "scale min", "median", "max", "residual", "x means", "verdict"))
         for name, layer in self.recovery.layers.items():
@@ -220,12 +221,13 @@ class Identification:
             ratio = None if self.comparison is None else _median(self.comparison.ratio.get(name))
             residual = f"{np.median(layer.residual):.1e}"
             last = "-" if ratio is None else f"{ratio:.2f}"
-            lines.append(row.format(name, len(layer.scale), *cells, residual, last, self.state(name)))
+            lines.append(row.format(printable(name), len(layer.scale), *cells, residual, last, self.state(name)))
         lines += [
-            f"{name:<{width}} batch normalization: {self.troubles[name][0]}" for name in self._wrong_normalizations()
+            f"{printable(name):<{width}} batch normalization: {self.troubles[name][0]}"
+            for name in self._wrong_normalizations()
         ]
-        lines += [f"{name:<{width}} not in the file" for name in self.missing]
-        return "\n".join(lines)
+        lines += [f"{printable(name):<{width}} not in the file" for name in self.missing]
+        return join_lines(lines)
 
     def _wrong_normalizations(self) -> list[str]:
         return [name for name in self.recovery.normalizations if name in self.troubles]

@@ -1,13 +1,15 @@
 """From a folder of photos to batches of RGB pixels. Knows nothing of networks."""
 
+import errno
 import hashlib
 import os
 import random
 import stat
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -19,16 +21,29 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from vggnorm.coco import list_photos
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import CROP_SHARE, Geometry
+from vggnorm.machine import core_count
 from vggnorm.means import SkippedPhoto
+from vggnorm.modes import read_samples, to_rgb, why_no_image
 
 Pixels = NDArray[np.uint8]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+# Folders in which COCO keeps no photos but pictures of the classes of pixels, as shell patterns in lower case.
+MASK_FOLDERS = ("annotations", "stuffthingmaps*", "panoptic_*", "pixelmaps_*", "*_pixelmaps")
+LINES_SHOWN = 5  # folders that are named, of those that photos came from and of those that were left out
 # Named one by one, so that a PostScript file called .jpg does not start an interpreter.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000  # ten thousand by ten thousand: more is no photo, and takes 300 MB and more a thread
 
+MAX_AHEAD = 256  # photos; half of how many are decoded ahead at most, however large a batch is
+
 REDUCED = 4  # see _draft
+
+# A photo that cannot be decoded, or may not be read, is left out. These are no faults of a photo: they end the run.
+SYSTEM_ERRORS = frozenset(
+    {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV, errno.ESTALE}
+)
+OUT_OF_MEMORY = "out of memory"  # what Pillow says where a decoder of its own gets none
 
 TURNS = {  # EXIF orientation -> what makes the photo upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,6 +71,8 @@ class PhotoList:
         annotations: the file that lists them, if any.
         categories: what they had to show; empty if anything.
         missing: how many more photos the annotation file lists, and the folder lacks.
+        left_out: folders of COCO's masks that were not searched, below `folder` -> how many images each holds.
+        other_endings: endings of the files that were taken for no images -> how many files have each.
     """
 
     folder: Path
@@ -63,6 +80,30 @@ class PhotoList:
     annotations: Path | None = None
     categories: tuple[str, ...] = ()
     missing: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
+    other_endings: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def folders(self) -> dict[str, int]:
+        """The folders that the photos are in, below `folder`, `.` for itself -> how many photos each holds."""
+        counts = Counter(name.rpartition("/")[0] or "." for name in self.names)
+        return dict(sorted(counts.items()))
+
+    def describe(self) -> list[str]:
+        """Say in lines where the photos are, what was left out, and what is missing."""
+        lines = _few([f"{_count(count, 'photo')} in {self.folder / name}" for name, count in self.folders.items()])
+        lines += _few([_left_out_line(self.folder / name, count) for name, count in self.left_out.items()])
+        if self.other_endings:
+            endings = [f"{count} {ending or 'without ending'}" for ending, count in self.other_endings.items()]
+            more = ", …" if len(endings) > LINES_SHOWN else ""
+            lines.append(
+                f"left out {_count(sum(self.other_endings.values()), 'file')} in {self.folder}, not named as images: "
+                f"{', '.join(endings[:LINES_SHOWN])}{more}"
+            )
+        if self.missing:
+            verb = "is" if self.missing == 1 else "are"
+            lines.append(f"{_count(self.missing, 'photo')} listed in {self.annotations} {verb} not in {self.folder}")
+        return lines
 
     def shuffled(self, seed: int) -> "PhotoList":
         """Give the same photos in a seeded random order: the first of them are a fair sample of all."""
@@ -101,7 +142,9 @@ def find_photos(
 
     Args:
         data: a COCO root, one of its image folders, or any tree of images. Searched recursively; links to folders are
-            followed, hidden files and folders left out.
+            followed, hidden files and folders left out. So are the folders in it whose names are those of COCO's masks
+            (`annotations`, `stuffthingmaps*`, `panoptic_*`, `pixelmaps_*`, `*_pixelmaps`), which are pictures and no
+            photos; the result counts what is in them. Such a folder is searched if it is itself given as `data`.
         annotations: a COCO instances or captions file; only the photos it lists are taken.
         categories: names of COCO categories; only photos that show any of them are taken. Needs `annotations`.
 
@@ -115,41 +158,74 @@ def find_photos(
         raise PhotoError(f"{folder}: cannot be read: {error.strerror}") from error
     if not is_folder:
         raise PhotoError(f"{folder}: is no folder; give a folder of photos")
-    found = sorted(path.relative_to(folder).as_posix() for path in _walk(folder))
-    if not found:
-        raise PhotoError(f"{folder}: holds no images ({' '.join(sorted(EXTENSIONS))}); give a folder of photos")
+    photos = _search(folder)
+    if not photos.names:
+        raise PhotoError(
+            f"{folder}: holds no images ({' '.join(sorted(EXTENSIONS))}); give a folder of photos"
+            + "".join(f"; {line}" for line in photos.describe())
+        )
     if annotations is None:
         if categories:
             raise PhotoError("categories are known from an annotation file only; give that with --annotations")
-        return PhotoList(folder, tuple(found))
+        return photos
     annotations = Path(annotations)
     listed = [photo.file_name for photo in list_photos(annotations, categories)]
-    chosen, missing = _match(listed, found, annotations)
+    chosen, missing = _match(listed, photos.names, annotations)
     if not chosen:
         raise PhotoError(f"{folder}: holds none of the {missing} photos listed in {annotations}; do they match?")
-    return PhotoList(folder, tuple(chosen), annotations, tuple(categories), missing)
+    return replace(photos, names=tuple(chosen), annotations=annotations, categories=tuple(categories), missing=missing)
 
 
 def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tuple[list[str], int]:
     """Find the photos listed among those found; give them in the order found, and the number of those missing.
 
-    A list may give names, or paths from another folder than the one that is searched. The whole path decides where it
-    can, else the name alone.
+    A list may give names, or paths from another folder than the one that is searched. So the longest end that a listed
+    path shares with a found one decides, down to the name alone. Every listed photo needs a file of its own: where two
+    come down to one file, one of them is missing.
+
+    Args:
+        listed: names or paths, each once; a backslash separates folders where no file is named with it.
+        found: paths with forward slashes.
+        annotations: the file that lists them, for messages.
     """
-    by_name: dict[str, list[str]] = {}
+    by_end: dict[str, list[str]] = {}
     for path in found:
-        by_name.setdefault(path.rpartition("/")[2], []).append(path)
-    chosen, missing = set(), 0
+        for end in _ends(path):
+            by_end.setdefault(end, []).append(path)
+    chosen = set()
     for entry in listed:
-        matches = by_name.get(entry.rpartition("/")[2], [])
-        matches = [path for path in matches if f"/{path}".endswith(f"/{entry}")] or matches
+        ends = (*_ends(entry), *_ends(entry.replace("\\", "/")))
+        matches = next((by_end[end] for end in ends if end in by_end), [])
         if len(matches) > 1:
             raise PhotoError(
                 f"{annotations}: {entry} may be {' or '.join(matches[:3])}; give one folder of photos that has it once"
             )
         chosen.update(matches)
-        missing += not matches
-    return [path for path in found if path in chosen], missing
+    return [path for path in found if path in chosen], len(listed) - len(chosen)
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Give the ends of a path, the whole one first and the name last."""
+    yield path
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _few(lines: list[str]) -> list[str]:
+    """Give the first of many lines, and how many there are more."""
+    if len(lines) <= LINES_SHOWN:
+        return lines
+    return [*lines[:LINES_SHOWN], f"… and {len(lines) - LINES_SHOWN} more such folders"]
+
+
+def _left_out_line(folder: Path, count: int) -> str:
+    images = _count(count, "image")
+    return f"left out {images} in {folder}: it is named as COCO's masks are; give it as the data to take them"
 
 
 def _file_size(path: Path) -> str:
@@ -159,7 +235,37 @@ def _file_size(path: Path) -> str:
         return "unknown"
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _search(folder: Path) -> PhotoList:
+    """Find all photos of a folder, and count what else is there."""
+    names, left_out, endings = [], {}, Counter[str]()
+    for parent, folders, files in _walk(folder):
+        for name in [name for name in folders if _holds_masks(name)]:
+            folders.remove(name)
+            masks = Path(parent, name)
+            if count := sum(_is_image(file) for _, _, inside in _walk(masks) for file in inside):
+                left_out[masks.relative_to(folder).as_posix()] = count
+        for name in files:
+            if _is_image(name):
+                names.append(Path(parent, name).relative_to(folder).as_posix())
+            else:
+                endings[Path(name).suffix.lower()] += 1
+    return PhotoList(folder, tuple(sorted(names)), left_out=left_out, other_endings=dict(endings.most_common()))
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in EXTENSIONS
+
+
+def _holds_masks(folder_name: str) -> bool:
+    return any(fnmatchcase(folder_name.lower(), pattern) for pattern in MASK_FOLDERS)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk through all that is not hidden, as `os.walk` does; each folder comes once, by whatever links it is reached.
+
+    A folder that is removed from the list of folders is not walked through.
+    """
+
     def refuse(error: OSError) -> NoReturn:
         raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
@@ -174,9 +280,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(parent, name)
+        yield parent, folders, [name for name in files if not name.startswith(".")]
 
 
 # Decoding photos
@@ -193,6 +297,7 @@ def decode_photo(path: Path, geometry: Geometry) -> Pixels:
     Raises:
         PhotoError: the file is unreadable, damaged, truncated, too large or no photo. The text is the reason alone,
             without the path.
+        MemoryError, OSError: the system failed, of which the photo may know nothing.
     """
     image = load_photo(path, geometry)
     return np.asarray(_resize(image, geometry))
@@ -202,11 +307,12 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
     """Read a photo, upright and in RGB, as large as it is or as the geometry has use for.
 
     Raises:
-        PhotoError: as `decode_photo` has it.
+        PhotoError, MemoryError, OSError: as `decode_photo` has it.
     """
     try:
         status = path.stat()
     except OSError as error:
+        _raise_of_system(error)
         raise PhotoError(f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise PhotoError("is no regular file")
@@ -215,19 +321,29 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _check_pixels(image)
+            samples = read_samples(image)
             _draft(image, geometry)
             image.load()
-            return _to_rgb(_turn_upright(image))
-    except PhotoError:
+            return _turn_upright(to_rgb(image, samples), image)
+    except (PhotoError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise PhotoError(f"is too large: {error}") from error
     except UnidentifiedImageError as error:
-        raise PhotoError("is no image, or a damaged one") from error
+        raise PhotoError(why_no_image(path)) from error
     except Exception as error:  # what a damaged file makes Pillow raise cannot be foreseen
         if isinstance(error, OSError) and error.errno is not None:
+            _raise_of_system(error)
             raise PhotoError(f"cannot be read: {error.strerror}") from error
+        if isinstance(error, OSError) and OUT_OF_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
         raise PhotoError(f"cannot be decoded: {error}") from error
+
+
+def _raise_of_system(error: OSError) -> None:
+    """Raise the error again if it is the system's: the photo may be a good one, and must not be left out for it."""
+    if error.errno in SYSTEM_ERRORS:
+        raise error
 
 
 def _check_pixels(image: Image.Image) -> None:
@@ -249,27 +365,13 @@ def _draft(image: Image.Image, geometry: Geometry) -> None:
         image.draft(None, (image.width // reduction, image.height // reduction))
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image, source: Image.Image) -> Image.Image:
     # Not ImageOps.exif_transpose: it also writes the other EXIF data anew, and fails where those are damaged.
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(source.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF data say nothing about the pixels, which are there
         return image
     return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise PhotoError("has 32 bits a channel, of which nobody knows what is white; convert it to 8 or 16")
-    if image.mode.startswith("I;16"):
-        samples = np.asarray(image).astype(np.uint32)
-        if "transparency" in image.info:
-            samples[samples == image.info["transparency"]] = 65535
-        return Image.fromarray(((samples + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 257 * 255
-    if image.has_transparency_data:
-        visible = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), visible).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _resize(image: Image.Image, geometry: Geometry) -> Image.Image:
@@ -376,7 +478,7 @@ class PhotoReader:
         self._geometry = geometry
         self._wanted = len(photos.names) if limit is None else limit
         self._strict = strict
-        self._threads = threads or os.cpu_count()
+        self._threads = threads or core_count()
         self._place = _identity(photos.folder)
 
     def total(self, taken: Taken) -> int:
@@ -391,19 +493,21 @@ class PhotoReader:
             after: what was taken before; reading goes on behind it, and gives the same batches as without the pause.
 
         Raises:
-            PhotoError: a photo cannot be used, and `strict` was asked for; or the folder has gone.
+            PhotoError: a photo cannot be used, and `strict` was asked for; the folder has gone; or the system failed.
             ValueError: `batch_size` is below 1.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         taken, photos, skipped = after, list[_Photo](), list[SkippedPhoto]()
-        for name, decoded in self._decode_ahead(after.count, 2 * batch_size):
+        for name, decoded in self._decode_ahead(after.count, 2 * min(batch_size, MAX_AHEAD)):
             if taken.used == self._wanted:
                 return
             try:
                 photos.append(decoded.result())
             except PhotoError as error:
                 skipped.append(self._skip(name, error))
+            except (MemoryError, OSError) as error:
+                raise self._system_failure(name, error) from error
             if len(photos) == min(batch_size, self._wanted - taken.used):
                 taken = _add(taken, photos, skipped)
                 yield self._batch(photos, taken)
@@ -438,6 +542,13 @@ class PhotoReader:
         for index, photo in enumerate(photos):
             pixels[index] = photo.pixels
         return Batch(pixels, np.array([photo.position for photo in photos], np.intp), taken)
+
+    def _system_failure(self, name: str, error: MemoryError | OSError) -> PhotoError:
+        if isinstance(error, MemoryError):
+            what, advice = "there is not enough memory to decode it", "give fewer --threads and run the same again"
+        else:
+            what, advice = f"cannot be read: {error.strerror}", "mend that and run the same again"
+        return PhotoError(f"{self._photos.folder / name}: {what}; {advice}, which goes on from the checkpoint if any")
 
     def _skip(self, name: str, error: PhotoError) -> SkippedPhoto:
         if self._strict:

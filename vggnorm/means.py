@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -169,33 +169,55 @@ class FilterMeans:
                 )
 
 
-# What a file holds, by name. Vectors: layer name -> (filters,) float64. Counts: int. Texts: JSON.
-# `mean` is `measured` with `correction`, and the others are the raw sums, from which a run can go on to the last bit.
+# What a file holds, by name. The names of the layers are data and no names of fields, so that the header of a .npy file
+# stays small for any network: numpy refuses headers of more than 10,000 characters.
+# Vectors: the values of all filters, layer after layer, float64. `mean` is `measured` with `correction`, and the others
+# are the raw sums, from which a run can go on to the last bit.
 VECTORS = ("mean", "measured", "squared_deviation", "correction", "correction_squared_deviation")
+FILTERS = "filters"  # how many filters each layer has, int64
 COUNTS = ("image_count", "control_count")
-TEXTS = ("recipe", "skipped")
+TEXTS = ("layers", "recipe", "skipped")  # JSON; `layers` is the list of their names
+PARTS = (*VECTORS, FILTERS, *COUNTS, *TEXTS)
 
-MAX_HEADER = 1 << 18  # bytes: thousands of layers, and no more than Python parses without harm, however it is nested
+MAX_COUNT = 1 << 53  # photos: beyond it, float64 does not hold every whole number
+# In files of version 0.1.0, each vector is a record of layers. Their headers may be this long, in bytes: thousands of
+# layers, and no more than Python parses without harm, however it is nested.
+MAX_HEADER = 1 << 18
 
 
 def save_means(means: FilterMeans, path: str | Path, *, force: bool = False) -> None:
     """Write the means as one structured record that `np.load(path)` reads without pickle.
 
+    The record holds the values of all filters, layer after layer. With numpy alone, the mean of each layer is::
+
+        means = np.load("means.npy")
+        mean = dict(zip(json.loads(str(means["layers"])), np.split(means["mean"], means["filters"].cumsum()[:-1])))
+
     Raises:
         OutputError: the file exists and `force` is false, or it cannot be written.
     """
     path = check_output(path, force=force)
-    parts = means_to_parts(means)
-    layers = np.dtype([(layer, np.float64, values.shape) for layer, values in means.mean.items()])
-    types = {name: layers if name in VECTORS else np.asarray(part).dtype for name, part in parts.items()}
-    record = np.zeros((), dtype=list(types.items()))
-    for name, part in parts.items():
-        record[name] = tuple(part.values()) if name in VECTORS else part
-    content = io.BytesIO()  # numpy's own writing to a file hides why the system would not write
-    np.save(content, record)
+    content = _to_npy(means)  # numpy's own writing to a file hides why the system would not write
     with replacing(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(content)
         load_means(temporary)
+
+
+def require_saveable(filters: Mapping[str, int], recipe: Recipe) -> None:
+    """Try, before any photo is measured, whether such means can be saved and read again with plain `np.load`.
+
+    Args:
+        filters: layer name -> number of filters.
+        recipe: how they are to be measured.
+
+    Raises:
+        MeansError: they cannot; the text says why.
+    """
+    content = io.BytesIO(_to_npy(FilterMeans(replace(Moments.of_none(filters), count=1), recipe)))
+    try:
+        means_from_parts(_parts(np.load(content, allow_pickle=False)))
+    except ValueError as error:
+        raise MeansError(f"the means could not be saved: {error}") from error
 
 
 def load_means(path: str | Path) -> FilterMeans:
@@ -205,29 +227,27 @@ def load_means(path: str | Path) -> FilterMeans:
         MeansError: the file cannot be read, or does not hold usable means; the text says which.
     """
     record = _load_record(Path(path))
-    parts: dict[str, Any] = {}
     try:
-        for name in VECTORS:
-            parts[name] = {layer: record[name][layer] for layer in record.dtype[name].names or ()}
-        for name in COUNTS:
-            parts[name] = record[name].item()
-        for name in TEXTS:
-            parts[name] = str(record[name])
-        return means_from_parts(parts)
-    except (RecursionError, TypeError, ValueError) as error:
+        return means_from_parts(_parts(record))
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
         raise MeansError(f"{path}: not usable as means: {error}; measure again with compute-means") from error
 
 
 def means_to_parts(means: FilterMeans) -> dict[str, Any]:
-    """Give what a file must hold, under the names of `VECTORS`, `COUNTS` and `TEXTS`."""
+    """Give what a file must hold, under the names of `PARTS`."""
     correction = means.correction or Moments.of_none({layer: len(values) for layer, values in means.mean.items()})
-    return {
+    vectors = {
         "mean": means.mean,
         "measured": means.measured.mean,
         "squared_deviation": means.squared_deviation,
-        "image_count": means.image_count,
         "correction": correction.mean,
         "correction_squared_deviation": correction.squared_deviation,
+    }
+    return {
+        "layers": json.dumps(list(means.mean)),
+        FILTERS: np.array([len(values) for values in means.mean.values()], dtype=np.int64),
+        **{name: np.concatenate([vector[layer] for layer in means.mean]) for name, vector in vectors.items()},
+        "image_count": means.image_count,
         "control_count": correction.count,
         "recipe": json.dumps(means.recipe.to_dict()),
         "skipped": json.dumps([asdict(photo) for photo in means.skipped]),
@@ -241,21 +261,12 @@ def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
         ValueError: something is missing, of another shape, not finite, negative, or at odds with the rest.
     """
     image_count, control_count = (parts[name] for name in COUNTS)
-    if not isinstance(image_count, int) or image_count < 1:
+    if not isinstance(image_count, int) or not 1 <= image_count <= MAX_COUNT:
         raise ValueError(f"image_count is {image_count!r}")
     if not isinstance(control_count, int) or not 0 <= control_count <= image_count:
         raise ValueError(f"control_count is {control_count!r}")
-    mean = parts["mean"]
-    for name in VECTORS:
-        if not mean or list(parts[name]) != list(mean):
-            raise ValueError(f"mean and {name} do not have the same layers")
-        for layer, values in parts[name].items():
-            _check_vector(f"the {name.replace('_', ' ')} of {layer}", values)
-            if values.shape != mean[layer].shape:
-                raise ValueError(f"mean and {name.replace('_', ' ')} of {layer} differ in shape")
-            if name.endswith("squared_deviation"):
-                require_not_negative(f"the {name.replace('_', ' ')} of {layer}", values)
-    vectors = {name: {layer: np.array(values) for layer, values in parts[name].items()} for name in VECTORS}
+    filters = _filters_from_parts(parts)
+    vectors = {name: _split(name, parts[name], filters) for name in VECTORS}
     correction = Moments(control_count, vectors["correction"], vectors["correction_squared_deviation"])
     means = FilterMeans(
         Moments(image_count, vectors["measured"], vectors["squared_deviation"]),
@@ -269,6 +280,88 @@ def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
     return means
 
 
+def flatten_layers(vectors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Make of a file of version 0.1.0, with its layers by name, the parts in which layers are named today.
+
+    Args:
+        vectors: for each of `VECTORS`, layer name -> `(filters,)` float64.
+
+    Raises:
+        ValueError: they do not have the same layers, or something is no vector of float64.
+    """
+    mean = vectors["mean"]
+    for name in VECTORS:
+        if not mean or list(vectors[name]) != list(mean):
+            raise ValueError(f"mean and {name} do not have the same layers")
+        for layer, values in vectors[name].items():
+            what = f"{name.replace('_', ' ')} of {layer}"
+            _require_vector(f"the {what}", values)
+            if values.shape != mean[layer].shape:
+                raise ValueError(f"mean and {what} differ in shape")
+    return {
+        "layers": json.dumps(list(mean)),
+        FILTERS: np.array([len(values) for values in mean.values()], dtype=np.int64),
+        **{name: np.concatenate(list(vectors[name].values())) for name in VECTORS},
+    }
+
+
+def _to_npy(means: FilterMeans) -> bytes:
+    """Give the content of the .npy file."""
+    parts = {name: np.asarray(part) for name, part in means_to_parts(means).items()}
+    record = np.zeros((), dtype=[(name, part.dtype, part.shape) for name, part in parts.items()])
+    for name, part in parts.items():
+        record[name] = part
+    content = io.BytesIO()
+    np.save(content, record)
+    return content.getvalue()
+
+
+def _parts(record: NDArray[np.void]) -> dict[str, Any]:
+    """Give the parts that a record holds, be it one of version 0.1.0."""
+    parts: dict[str, Any] = {name: np.asarray(record[name]) for name in record.dtype.names or ()}
+    if "layers" not in parts:
+        layers = {name: parts[name].dtype.names or () for name in VECTORS}
+        parts |= flatten_layers({name: {layer: parts[name][layer] for layer in layers[name]} for name in VECTORS})
+    return {
+        **parts,
+        **{name: parts[name].item() for name in COUNTS},
+        **{name: str(parts[name]) for name in TEXTS},
+    }
+
+
+def _filters_from_parts(parts: Mapping[str, Any]) -> dict[str, int]:
+    """Check the names of the layers and their numbers of filters: layer name -> number of filters."""
+    layers, filters = json.loads(parts["layers"]), parts[FILTERS]
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError("the list of layers is damaged")
+    if len(set(layers)) != len(layers):
+        raise ValueError("the list of layers names a layer twice")
+    if not isinstance(filters, np.ndarray) or filters.dtype.kind not in "iu" or filters.shape != (len(layers),):
+        raise ValueError("there is not one number of filters for each layer")
+    counts: list[int] = filters.tolist()
+    if min(counts) < 1:
+        raise ValueError("a layer has no filters")
+    return dict(zip(layers, counts, strict=True))
+
+
+def _split(name: str, vector: Any, filters: Mapping[str, int]) -> dict[str, Float64]:
+    """Cut a vector of all filters into those of the layers, and check the values."""
+    what = name.replace("_", " ")
+    _require_vector(f"the {what}", vector)
+    if len(vector) != sum(filters.values()):
+        raise ValueError(f"the {what} has {len(vector)} values for {sum(filters.values())} filters")
+    parts: dict[str, Float64] = {}
+    start = 0
+    for layer, count in filters.items():
+        values = np.array(vector[start : start + count])
+        _refuse(f"the {what} of {layer}", "not finite", values, ~np.isfinite(values))
+        if name.endswith("squared_deviation"):
+            require_not_negative(f"the {what} of {layer}", values)
+        parts[layer] = values
+        start += count
+    return parts
+
+
 def _load_record(path: Path) -> NDArray[np.void]:
     _require_npy(path)
     try:
@@ -276,7 +369,8 @@ def _load_record(path: Path) -> NDArray[np.void]:
         record = npy_format.open_memmap(path, mode="r", max_header_size=MAX_HEADER)
     except Exception as error:  # what a damaged header makes numpy raise cannot be foreseen
         raise MeansError(f"{path}: is damaged, or holds pickled objects, which are never loaded: {error}") from error
-    if record.shape != () or sorted(record.dtype.names or ()) != sorted(VECTORS + COUNTS + TEXTS):
+    names = set(record.dtype.names or ())
+    if record.shape != () or names not in (set(PARTS), set(PARTS) - {"layers", FILTERS}):
         raise MeansError(f"{path}: holds no means; give a file that compute-means wrote")
     return record
 
@@ -297,10 +391,9 @@ def require_not_negative(what: str, values: Float64) -> None:
     _refuse(what, "negative", values, values < 0)
 
 
-def _check_vector(what: str, values: Any) -> None:
+def _require_vector(what: str, values: Any) -> None:
     if not isinstance(values, np.ndarray) or values.dtype != np.float64 or values.ndim != 1 or not values.size:
         raise ValueError(f"{what} is no vector of float64")
-    _refuse(what, "not finite", values, ~np.isfinite(values))
 
 
 def _refuse(what: str, trouble: str, values: Float64, at: NDArray[np.bool_]) -> None:

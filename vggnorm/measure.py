@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 import vggnorm
 from vggnorm.bfloat16 import bfloat16_copy
 from vggnorm.checkpoint import Checkpoint
+from vggnorm.description import architecture_sha256
 from vggnorm.errors import NetworkError, PhotoError, StoppedError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
 from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
-from vggnorm.means import FilterMeans, SkippedPhoto
+from vggnorm.machine import describe_machine
+from vggnorm.means import FilterMeans, SkippedPhoto, require_saveable
 from vggnorm.moments import Moments, relative_to, std_deviation
-from vggnorm.network import has_top, measuring_model, photo_size, weights_sha256
+from vggnorm.network import has_top, measuring_model, photo_size, require_network_saveable, weights_sha256
 from vggnorm.precision import exact_float32, photos_per_second
 from vggnorm.progress import Progress
 from vggnorm.recipe import Precision, Recipe
@@ -158,6 +160,8 @@ def compute_means(
         taken_sha256=NOTHING_TAKEN.names_sha256,
         photos_sha256=NOTHING_TAKEN.photos_sha256,
         version=vggnorm.__version__,
+        architecture_sha256=architecture_sha256(graph),
+        machine=describe_machine(keras.backend.backend()),
     )
     auto = precision == "auto"
     if auto and kept is not None:
@@ -166,11 +170,15 @@ def compute_means(
         networks = _choose_networks(graph, recipe, precision, control / reader.total(NOTHING_TAKEN), say)
         if networks.fast:
             recipe = replace(recipe, precision="bfloat16", control=control, accuracy=ACCURACY if auto else None)
+        require_saveable(graph.filters, recipe)
+        require_network_saveable(model)
         means = FilterMeans(Moments.of_none(graph.filters), recipe)
         if kept is not None:
             keeper.require(kept, recipe)
             kept.require_layers(graph.filters)
             means = kept
+            if kept.recipe.machine not in ("", recipe.machine):
+                say(f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}")
             say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")
         means = _run(means, reader, networks, keeper, stop=stop or _never, progress=progress or _show_nothing)
     if not means.image_count:
@@ -212,7 +220,7 @@ def _run(
                     if keeper.save(means):
                         kept = f"{keeper.path} keeps them: the same again goes on"
                     elif keeper.holds_something:
-                        kept = f"{keeper.path} keeps those of an earlier checkpoint: the same again goes on from there"
+                        kept = f"{keeper.path} keeps {keeper.kept_count} of them: the same again goes on from there"
                     else:
                         kept = "nothing was written"
                     raise StoppedError(f"stopped after {taken.count} of {reader.total(taken)} photos; {kept}")
@@ -267,15 +275,21 @@ def _choose_networks(
 
 
 def _measure_photos(measuring: keras.Model, pixels: Pixels, batch_size: int) -> PositionMeans:
-    """Measure photos in a batch that is always of the same size.
+    """Measure photos in a batch whose size depends on their own number alone.
 
-    So the network does the same for each photo, whichever come along: parts that are measured apart add up to what one
-    run gives.
+    It is the next power of two, or a full batch. So the network does the same for a batch, whether it is the last of
+    a run or of a part, and meets few sizes.
     """
     count = len(pixels)
-    if count < batch_size:  # a full batch is not copied
-        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], batch_size - count, axis=0)])
+    padded = padded_size(count, batch_size)
+    if count < padded:  # a full batch is not copied
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], padded - count, axis=0)])
     return {layer: values[:count] for layer, values in _position_means(measuring, pixels).items()}
+
+
+def padded_size(count: int, batch_size: int) -> int:
+    """Give the number of photos that a batch of `count` is filled up to: a power of two, or `batch_size`."""
+    return min(1 << (count - 1).bit_length(), batch_size)
 
 
 def _in_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:

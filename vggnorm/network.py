@@ -17,10 +17,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from vggnorm.description import architecture_sha256, describe
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
 from vggnorm.graph import Graph, Site, read_graph
-from vggnorm.h5file import check_h5_output, read_shapes, read_weights, write_h5
+from vggnorm.h5file import check_h5_output, read_shapes, read_weights, require_floats, require_writable, write_h5
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
@@ -33,6 +34,9 @@ AVERAGING = {
     keras.layers.MaxPooling2D: keras.layers.AveragePooling2D,
     keras.layers.MaxPooling3D: keras.layers.AveragePooling3D,
 }
+
+SAME = 1e-5  # of the largest output: by how much two networks that compute the same may differ
+PHOTO_SIDE, NOISE_SIDE = 224, 64  # of noise for a network that takes photos, or other inputs, of any size
 
 # On a CPU, XLA runs VGG's convolutions a quarter slower than TensorFlow's own kernels do. JAX has nothing else.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -91,6 +95,7 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     config = read_model_config(path, keras.saving.get_custom_objects())
     try:
         _require_room(config, path)
+        require_floats(path)
         model = _build(config)
         if path.suffix == ".keras":
             model.load_weights(path)
@@ -103,6 +108,24 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
         raise NetworkError(f"{path}: cannot be loaded as a Keras model: {reason}") from error
     _require_finite(model, path)
     return model
+
+
+def require_as_keras_loads(model: keras.Model, path: Path) -> bool:
+    """Hold a network that was loaded from a model file against what Keras itself loads from it.
+
+    Returns:
+        Whether Keras could load the file; if not, nothing is compared.
+
+    Raises:
+        NetworkError: the two compute something else.
+    """
+    read_model_config(path, keras.saving.get_custom_objects())
+    try:
+        loaded = keras.saving.load_model(path, compile=False)
+    except Exception:  # what Keras raises for a file that it cannot read cannot be foreseen
+        return False
+    require_same_outputs(loaded, model, f"what was loaded from {path}")
+    return True
 
 
 def _build(config: Mapping[str, Any]) -> keras.Model:
@@ -158,6 +181,7 @@ def _download(network: str, *, include_top: bool) -> keras.Model:
 
 def _load_weights(model: keras.Model, path: Path) -> None:
     _require_file(path, f"'imagenet' or an .h5 file of {model.name}'s weights")
+    require_floats(path)
     if path.name.endswith(".weights.h5"):
         _load_keras3_weights(model, path)
     else:
@@ -173,8 +197,9 @@ def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
     def clone(layer: keras.Layer) -> keras.Layer:
         return AVERAGING.get(type(layer), type(layer)).from_config(layer.get_config())
 
+    require_same_outputs(model, copy_network(model), "a copy of it")
     changed = keras.models.clone_model(model, clone_function=clone)
-    changed.set_weights(model.get_weights())
+    _give_weights(changed, model)
     return changed
 
 
@@ -184,6 +209,7 @@ def _load_keras2_weights(model: keras.Model, path: Path) -> None:
     for name, arrays in read_weights(path):
         if name in names:
             model.get_layer(name).set_weights(arrays)
+    _finalize(model)
 
 
 def _check_shapes(model: keras.Model, path: Path) -> None:
@@ -330,10 +356,28 @@ def _prepared(photos: Any, model: keras.Model, preprocessing: Preprocessing) -> 
     if preprocessing not in get_args(Preprocessing):
         known = ", ".join(get_args(Preprocessing))
         raise NetworkError(f"the preprocessing {preprocessing!r} is not known; it must be one of {known}")
+    _require_room_for(model, preprocessing)
     pixels = ops.cast(photos, "float32")
     if preprocessing != "none":
         pixels = keras.applications.imagenet_utils.preprocess_input(pixels, "channels_last", preprocessing)
     return ops.transpose(pixels, (0, 3, 1, 2)) if _is_channels_first(model) else pixels
+
+
+def _require_room_for(model: keras.Model, preprocessing: Preprocessing) -> None:
+    """Refuse a network whose input cannot hold the prepared photos: Keras would round them without a word."""
+    dtype = str(model.inputs[0].dtype)
+    if dtype in ("float32", "float64"):
+        return
+    if preprocessing != "none":
+        raise NetworkError(
+            f"{model.name}: its input is of type {dtype}, which does not hold the numbers that the preprocessing "
+            f"{preprocessing} gives; give the preprocessing none, or build the network with an input of float32"
+        )
+    if dtype not in ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16"):
+        raise NetworkError(
+            f"{model.name}: its input is of type {dtype}, which does not hold the numbers from 0 to 255; build the "
+            "network with an input of float32"
+        )
 
 
 def _is_channels_first(model: keras.Model) -> bool:
@@ -363,7 +407,9 @@ def _position_mean(activation: Any, site: Site) -> Any:
     """
     width = activation.shape[2] if len(activation.shape) == 4 else None
     if keras.backend.backend() == "tensorflow" and site.axis == 3 and width is not None:
-        activation = ops.average_pool(activation, (1, width))  # (n, h, w, filters) -> (n, h, 1, filters)
+        activation = ops.average_pool(
+            activation, (1, width), data_format="channels_last"
+        )  # (n, h, w, filters) -> (n, h, 1, filters)
     activation = ops.cast(activation, "float32")
     for axis in reversed(range(1, len(site.activation.shape))):
         if axis != site.axis:
@@ -408,6 +454,7 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     require_measured_on(graph, means)
     rescaled = graph.rescale({name: scale_from_mean(mean) for name, mean in means.mean.items()})
     normalized = copy_network(model)
+    require_same_outputs(model, normalized, "a copy of it")
     for layer in model.layers:
         if layer.name in rescaled.weights:
             changed = rescaled.weights[layer.name]()
@@ -430,11 +477,53 @@ def copy_network(model: keras.Model) -> keras.Model:
     if hasattr(model, "_inputs_struct"):  # a list or dict of one, as in files of Keras 2
         copied = keras.tree.pack_sequence_as(model._inputs_struct, [copied])
     copy = keras.models.clone_model(model, copied, clone_function=clone)
-    copy.set_weights(model.get_weights())
-    for layer in copy.layers:
-        if hasattr(layer, "finalize_state"):  # Normalization works with what it derives from its weights
-            layer.finalize_state()
+    _give_weights(copy, model)
     return copy
+
+
+def _give_weights(copy: keras.Model, model: keras.Model) -> None:
+    copy.set_weights(model.get_weights())
+    _finalize(copy)
+
+
+def _finalize(model: keras.Model) -> None:
+    """Have the layers derive anew what they derive from their weights, as Keras's own loading does."""
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
+def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> None:
+    """Refuse to go on if two networks that must compute the same do not.
+
+    Both are given one picture of noise. The outputs may differ by `SAME` of the largest output.
+
+    Args:
+        model: the network.
+        other: what must compute the same.
+        what: what to call `other` in the error.
+
+    Raises:
+        NetworkError: the outputs differ.
+    """
+    sides = model.inputs[0].shape[1:]
+    any_size = PHOTO_SIDE if len(sides) == 3 else NOISE_SIDE
+    shape = [1, *(any_size if side is None else side for side in sides)]
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    for index, (wanted, found) in enumerate(zip(_run_once(model, noise), _run_once(other, noise), strict=True)):
+        largest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max()
+        if not np.allclose(found, wanted, rtol=0, atol=SAME * largest, equal_nan=True):
+            raise NetworkError(
+                f"{model.name}: {what} computes something else; output {index} differs by up to "
+                f"{np.abs(found - wanted).max():.1e}, and the largest is {largest:.1e}; a layer of it may keep state "
+                "that is not among its weights"
+            )
+
+
+def _run_once(model: keras.Model, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    whole = keras.Model(model.inputs[0], model.outputs)  # takes one tensor, whatever structure the model takes
+    outputs = whole(ops.cast(pixels, model.inputs[0].dtype), training=False)
+    return [ops.convert_to_numpy(ops.cast(output, "float32")) for output in keras.tree.flatten(outputs)]
 
 
 def require_measured_on(graph: Graph, means: FilterMeans) -> None:
@@ -457,12 +546,33 @@ def require_measured_on(graph: Graph, means: FilterMeans) -> None:
             f"the means were measured with {means.recipe.pooling} pooling, and this network has {graph.pooling} "
             "pooling; give the same --pooling, or measure this one"
         )
+    known = means.recipe.architecture_sha256
+    if known is not None and known != architecture_sha256(graph):
+        raise MeansError(
+            "the means were measured on another network with the same weights: a setting of a layer differs, such as a "
+            "stride, a padding, a slope or an epsilon, or what stands in front; give that network, or measure this one"
+        )
     for name, site in graph.sites.items():
         if site.rectified:
             try:
                 require_not_negative(f"the mean of {name}", means.mean[name])
             except ValueError as error:
                 raise MeansError(f"the means are not possible: {error}, behind a rectified linear unit") from error
+
+
+def is_application(model: keras.Model) -> bool:
+    """Tell whether a network is VGG16 or VGG19 as Keras builds them, with max or average pooling."""
+    found = describe(read_graph(model))
+
+    def own(include_top: bool) -> list[str]:
+        with keras.StatelessScope(initialize_variables=False):
+            return [
+                describe(read_graph(build(weights=None, include_top=include_top))) for build in APPLICATIONS.values()
+            ]
+
+    with ThreadPoolExecutor(1) as thread:  # see _require_room
+        descriptions = [text for top in (False, True) for text in thread.submit(own, top).result()]
+    return any(found in (text, text.replace("MaxPooling2D", "AveragePooling2D")) for text in descriptions)
 
 
 def layers_not_finite(model: keras.Model) -> list[str]:
@@ -484,7 +594,10 @@ def _finite(layer: str, array: NDArray[np.floating]) -> NDArray[np.float32]:
 def save_network(
     model: keras.Model, path: str | Path, means: FilterMeans | None = None, *, force: bool = False
 ) -> None:
-    """Save a whole model as an .h5 file that Keras 3, Keras 2 and `keras.applications` load.
+    """Save a whole model as an .h5 file that Keras 3.4 and later, Keras 2 and `keras.applications` load.
+
+    `load_model` of Keras 3.0 to 3.3 cannot read it. There, build the same layers and give them the weights:
+    `keras.applications.VGG16(weights=path, include_top=False)`, or `model.load_weights(path)`.
 
     Args:
         model: what to save.
@@ -502,3 +615,13 @@ def save_network(
     }
     config = to_keras2(type(model).__name__, model.get_config())
     write_h5(path, model_config=config, weights=weights, means=means)
+
+
+def require_network_saveable(model: keras.Model) -> None:
+    """Try, before any photo is measured, whether `save_network` could write such a model.
+
+    Raises:
+        NetworkError: the name of a layer is too long for the file.
+    """
+    names = {layer.name: [weight.name for weight in layer.weights] for layer in model.layers}
+    require_writable(to_keras2(type(model).__name__, model.get_config()), names)

@@ -22,6 +22,7 @@ from vggnorm.errors import MeansError, OutputError
 from vggnorm.means import FilterMeans
 from vggnorm.moments import Float64, PerLayer
 from vggnorm.output import check_output, replacing
+from vggnorm.printable import printable
 
 LAYERS = ("block1_conv1", "block3_conv2", "block4_conv2")  # of VGG; they differ much
 ENDINGS = (".png", ".svg", ".pdf")
@@ -50,6 +51,8 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "savefig.dpi": 225,
     "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # names may hold dollar signs
+    "text.usetex": False,
     "svg.hashsalt": "vggnorm",  # the same figure gives the same file
     "pdf.fonttype": 42,
 }
@@ -162,7 +165,7 @@ def plot_every_layer(means: FilterMeans, after: FilterMeans | None = None) -> Fi
                 _draw_curve(axes, values, log=True, scaled=True, label=one.caption, **line)
             silent = [np.count_nonzero(values <= 0) for values in curves]
             not_drawn = f", {' and '.join(f'{count:,}' for count in silent)} not drawn" if any(silent) else ""
-            axes.set_title(f"{name} ({len(curves[0]):,}{not_drawn})")
+            axes.set_title(f"{printable(name)} ({len(curves[0]):,}{not_drawn})")
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         for axes in grid.flat[: len(panels)][-COLUMNS:]:  # the lowest of each column
@@ -266,7 +269,7 @@ def _caption(means: FilterMeans) -> str:
     recipe, geometry = means.recipe, means.recipe.geometry
     photos = "1 photo" if means.image_count == 1 else f"{means.image_count:,} photos"
     size = f"{geometry.height} \N{MULTIPLICATION SIGN} {geometry.width}"
-    return f"{recipe.network}, {photos}, {size}, {geometry.fit}, {geometry.interpolation}"
+    return f"{printable(recipe.network)}, {photos}, {size}, {geometry.fit}, {geometry.interpolation}"
 
 
 def _draw_distribution(axes: Axes, shown: _Shown, layers: Sequence[str], *, log: bool) -> None:
@@ -277,7 +280,7 @@ def _draw_distribution(axes: Axes, shown: _Shown, layers: Sequence[str], *, log:
     )
     for layer, line in zip(layers, _lines(), strict=False):
         values = shown.mean[layer]
-        _draw_curve(axes, values, log=log, label=f"{layer} ({len(values):,})", **line)
+        _draw_curve(axes, values, log=log, label=f"{printable(layer)} ({len(values):,})", **line)
     axes.set_title(shown.caption, loc="left", color=GREY)
     axes.set_ylim(bottom=0)
     if log:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from vggnorm.means import KNOWN_SHARE
+from vggnorm.printable import printable
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -55,4 +56,4 @@ def progress_bar(unit: str = "photos") -> Iterator[Progress]:
 
 def say(line: str) -> None:
     """Write a line to stderr, above the bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)

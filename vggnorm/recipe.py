@@ -13,6 +13,8 @@ from vggnorm.geometry import ColorProfiles, Fit, Geometry, Interpolation, Prepro
 Precision = Literal["float32", "bfloat16"]
 
 FOR_PEOPLE = ("weights", "photos", "annotations", "machine")  # names, of what digests identify
+MAX_PHOTOS = 1 << 53  # beyond it, float64 does not hold every whole number
+MAX_BATCH = 1 << 16  # photos; frameworks run out of memory long before
 PHOTOS_TAKEN = ("taken_sha256", "photos_sha256")  # change while a run goes on
 
 
@@ -65,7 +67,7 @@ class Recipe:
         return [
             f"{name} {_short(name, getattr(self, name))} and {_short(name, getattr(other, name))}"
             for name in named
-            if getattr(self, name) != getattr(other, name)
+            if getattr(self, name) != getattr(other, name) and not _is_unknown(name, self, other)
         ]
 
     @property
@@ -106,6 +108,11 @@ class Recipe:
         return cls(**values)
 
 
+def _is_unknown(name: str, one: Recipe, other: Recipe) -> bool:
+    """Tell whether a file of version 0.1.0 says nothing of a part, so that it cannot be compared."""
+    return name == "architecture_sha256" and None in (getattr(one, name), getattr(other, name))
+
+
 def _short(name: str, value: Any) -> str:
     return f"{value[:12]}…" if name.endswith("sha256") else str(value)
 
@@ -138,13 +145,13 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "include_top": _is_flag,
     "dense": _is_flag,
     "seed": _is_whole,
-    "control": _is_whole,
-    "listed": _is_whole,
-    "batch_size": _is_whole,
+    "control": lambda value: _is_whole(value) and 0 <= value <= MAX_PHOTOS,
+    "listed": lambda value: _is_whole(value) and 0 <= value <= MAX_PHOTOS,
+    "batch_size": lambda value: _is_whole(value) and 1 <= value <= MAX_BATCH,
     "accuracy": _is_ratio,
     "tolerance": _is_ratio,
-    "shard": lambda value: value is None or (_is_pair(value) and 1 <= value[0] <= value[1]),
-    "limit": lambda value: value is None or _is_whole(value),
+    "shard": lambda value: value is None or (_is_pair(value) and 1 <= value[0] <= value[1] <= MAX_PHOTOS),
+    "limit": lambda value: value is None or (_is_whole(value) and 1 <= value <= MAX_PHOTOS),
     "size": lambda value: _is_whole(value) or _is_pair(value),
     "categories": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "architecture_sha256": lambda value: value is None or _is_sha256(value),

@@ -1,14 +1,41 @@
-"""Starting Keras without its noise, for command lines."""
+"""Starting a command line, and Keras without its noise."""
 
 import os
+import sys
 import tempfile
+from contextlib import suppress
+
+
+def open_closed_streams() -> None:
+    """Open to nowhere whichever of stdin, stdout and stderr the program was started without (`2>&-`).
+
+    Else the next file that is opened takes the number, and what a library writes to stderr goes into that file.
+    """
+    for number in range(3):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  open as long as the program runs
 
 
 def import_keras() -> None:
-    """Import Keras, and keep back what TensorFlow's libraries say of the machine meanwhile, unless the import fails."""
+    """Import Keras, and keep back what TensorFlow's libraries say of the machine meanwhile, unless the import fails.
+
+    Where no temporary file can be made to keep it in, it is shown.
+    """
+    open_closed_streams()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # does not reach what is logged before it is read
+    try:
+        said = tempfile.TemporaryFile()  # noqa: SIM115  closed below
+    except OSError:
+        import keras  # noqa: PLC0415
+
+        return
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
+    with said:
         os.dup2(said.fileno(), 2)
         try:
             import keras  # noqa: F401, PLC0415

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vggnorm.means import FilterMeans
 from vggnorm.moments import relative_to
+from vggnorm.printable import join_lines, printable
 from vggnorm.recipe import Recipe
 
 SKIPPED_SHOWN = 5
@@ -59,19 +60,19 @@ def format_summary(means: FilterMeans) -> str:
     ]
     if len(means.skipped) > SKIPPED_SHOWN:
         lines.append(f"skipped   … and {len(means.skipped) - SKIPPED_SHOWN} more, see --json of inspect")
-    width = max(len(layer) for layer in [*means.mean, "all layers"])
+    width = max(len(printable(layer)) for layer in [*means.mean, "all layers"])
     row = f"{{:<{width}}} {{:>7}} {{:>9}} {{:>9}} {{:>9}} {{:>9}} {{:>6}}"
     lines += ["", row.format("layer", "filters", "min", "median", "max", "std error", "silent")]
     silent_count = 0
     for layer, figures in summary["layers"].items():
         silent_count += len(figures["silent"])
-        lines.append(row.format(layer, *_cells(figures), len(figures["silent"])))
+        lines.append(row.format(printable(layer), *_cells(figures), len(figures["silent"])))
     figures = summary["all_layers"]
     lines.append(row.format("all layers", *_cells(figures), silent_count))
     lines.append(f"mean over all filters {figures['mean']:.2f}, standard deviation {figures['standard_deviation']:.2f}")
     if silent_count:
         lines.append(f"{silent_count} filters never fired and keep their scale; measure on more photos")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _figures(values: NDArray[np.float64]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vggnorm.measure import compute_means, no_photo_usable
 from vggnorm.moments import Moments, PerLayer, std_deviation
 from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
 from vggnorm.precision import exact_float32
+from vggnorm.printable import join_lines
 from vggnorm.progress import Progress
 from vggnorm.rescale import scale_from_mean
 
@@ -190,8 +191,8 @@ class VerifyReport:
             (self.activations, "activations times means are the original's"),
             (self.weights, "weights are finite and every filter fires"),
         ):
-            lines.append(f"{'pass' if check.passed else 'FAIL'}  {question}\n      {check}")
-        return "\n".join(lines)
+            lines += [f"{'pass' if check.passed else 'FAIL'}  {question}", f"      {check}"]
+        return join_lines(lines)
 
 
 @np.errstate(invalid="ignore", over="ignore")  # a broken network's figures are inf or nan, which the report says

@@ -1,0 +1,126 @@
+"""A network that is loaded or copied computes what it did; held against Keras's own loading."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from reference import filter_means
+from zoo import NETWORKS, chain, conv, settle
+
+import vggnorm
+from vggnorm.errors import NetworkError
+from vggnorm.graph import read_graph
+from vggnorm.network import copy_network, measuring_model, require_as_keras_loads, require_same_outputs
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (2, 40, 56, 3)).astype(np.float32)
+
+
+def normalizing() -> Any:
+    """A network with an adapted Normalization, whose mean and variance differ much from 0 and 1."""
+    normalization = layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(90, 40, (4, 40, 56, 3)).astype(np.float32))
+    return chain(normalization, conv(4, name="a"), layers.MaxPooling2D(), conv(5, name="b"))
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+@pytest.mark.parametrize("build", [normalizing, *NETWORKS.values()], ids=["normalizing", *NETWORKS])
+def test_a_loaded_network_computes_what_keras_loads(build: Any, ending: str, tmp_path: Path) -> None:
+    model, path = build(), tmp_path / f"network{ending}"
+    model.save(path)
+    loaded = vggnorm.load_network(str(path))
+    own = keras.saving.load_model(path, compile=False)
+    shape = [1, *(64 if side is None else side for side in own.inputs[0].shape[1:])]
+    pixels = np.random.default_rng(3).integers(0, 256, shape).astype(np.float32)
+    outputs = [keras.tree.flatten(keras.Model(one.inputs[0], one.outputs)(pixels)) for one in (loaded, own)]
+    for found, wanted in zip(*[map(keras.ops.convert_to_numpy, side) for side in outputs], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    assert require_as_keras_loads(loaded, path)
+
+
+def test_an_adapted_normalization_stays_with_average_pooling(tmp_path: Path) -> None:
+    model = normalizing()
+    model.save(tmp_path / "network.h5")
+    averaged = vggnorm.load_network(str(tmp_path / "network.h5"), pooling="avg")
+    before, after = (keras.Model(one.inputs, one.get_layer("a").output) for one in (model, averaged))
+    np.testing.assert_allclose(after.predict(PIXELS, verbose=0), before.predict(PIXELS, verbose=0), rtol=1e-6)
+
+
+def test_a_copy_that_computes_something_else_is_refused() -> None:
+    model = settle(chain(conv(4), conv(5)))
+    other = copy_network(model)
+    require_same_outputs(model, other, "a copy")
+    kernel, bias = other.layers[-1].get_weights()
+    other.layers[-1].set_weights([kernel, bias * 1.001])
+    with pytest.raises(NetworkError, match="a copy computes something else; output 0 differs by up to"):
+        require_same_outputs(model, other, "a copy")
+
+
+def test_a_network_that_keras_loads_otherwise_is_refused(tmp_path: Path) -> None:
+    model = normalizing()
+    model.save(tmp_path / "network.h5")
+    model.layers[-1].set_weights([array * 2 for array in model.layers[-1].get_weights()])
+    with pytest.raises(NetworkError, match="what was loaded from .*network.h5 computes something else"):
+        require_as_keras_loads(model, tmp_path / "network.h5")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])
+def test_kernels_of_whole_numbers_are_refused(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "network.h5"
+    chain(conv(4, name="a")).save(path)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/a/a"] if "a" in file["model_weights/a"] else file["model_weights/a"]
+        found: list[str] = []
+        group.visititems(lambda _, item: found.append(item.name) if isinstance(item, h5py.Dataset) else None)
+        name = next(name for name in found if file[name].ndim == 4)
+        kernel = file[name][()]
+        del file[name]
+        file[name] = (kernel * 100).astype(dtype)
+    with pytest.raises(NetworkError, match=f"layer a has weights of type {dtype}"):
+        vggnorm.load_network(str(path))
+
+
+# --- Inputs ---
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16"])
+@pytest.mark.parametrize("preprocessing", ["caffe", "torch", "tf"])
+def test_an_input_that_cannot_hold_the_prepared_photos_is_refused(dtype: str, preprocessing: Any) -> None:
+    pixels = keras.Input((8, 8, 3), dtype=dtype)
+    model = keras.Model(pixels, layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1 / 255)(pixels)))
+    with pytest.raises(NetworkError, match=f"its input is of type {dtype}, which does not hold the numbers that"):
+        measuring_model(read_graph(model), preprocessing)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool"])
+def test_an_input_that_cannot_hold_pixels_is_refused(dtype: str) -> None:
+    pixels = keras.Input((8, 8, 3), dtype=dtype)
+    model = keras.Model(pixels, layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1 / 255)(pixels)))
+    with pytest.raises(NetworkError, match="does not hold the numbers from 0 to 255"):
+        measuring_model(read_graph(model), "none")
+
+
+def test_an_input_of_bytes_is_measured_without_preprocessing() -> None:
+    pixels = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(pixels, layers.Conv2D(1, 1, activation="relu", name="a")(layers.Rescaling(1 / 255)(pixels)))
+    model.get_layer("a").set_weights([np.ones((1, 1, 3, 1)), np.zeros(1)])
+    photos = np.full((1, 8, 8, 3), 51, np.uint8)
+    measured = measuring_model(read_graph(model), "none").predict_on_batch(photos)["a"]
+    np.testing.assert_allclose(measured, [[0.6]], rtol=1e-6)  # 3 * 51 / 255
+
+
+def test_keras_set_to_channels_first_does_not_change_the_means() -> None:
+    """A map 64 wide with 64 filters, whose width and channels could be mixed up without an error."""
+    model = settle(chain(conv(64, name="a"), height=64, width=64))
+    photos = np.random.default_rng(5).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    expected = filter_means(photos, [("a", *model.get_layer("a").get_weights())])["a"]
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        measured = measuring_model(read_graph(model)).predict_on_batch(photos)["a"]
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_allclose(measured.mean(axis=0), expected, rtol=1e-5)

@@ -1,0 +1,99 @@
+"""Networks that differ in what they compute differ in their descriptions, and only those."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+from zoo import NETWORKS, chain, conv, settle
+
+import vggnorm
+from vggnorm.description import architecture_sha256
+from vggnorm.errors import MeansError
+from vggnorm.graph import read_graph
+from vggnorm.network import is_application
+
+
+def digest(model: keras.Model) -> str:
+    return architecture_sha256(read_graph(model))
+
+
+@pytest.mark.filterwarnings("ignore:Argument `alpha` is deprecated")  # Keras's own, of the words of Keras 2
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_network_has_one_digest_from_any_file(name: str, tmp_path: Path) -> None:
+    model = NETWORKS[name]()
+    found = {digest(model)}
+    for ending in ".keras", ".h5":
+        model.save(tmp_path / f"network{ending}")
+        found.add(digest(vggnorm.load_network(str(tmp_path / f"network{ending}"))))
+    vggnorm.save_network(model, tmp_path / "keras2.h5")
+    found.add(digest(vggnorm.load_network(str(tmp_path / "keras2.h5"))))
+    assert len(found) == 1
+
+
+def test_all_networks_of_the_zoo_differ() -> None:
+    assert len({digest(build()) for build in NETWORKS.values()}) == len(NETWORKS)
+
+
+def plain(**options: Any) -> list[Any]:
+    return [conv(4, name="a"), layers.MaxPooling2D(2), conv(4, name="b", **options)]
+
+
+SAME: dict[str, Callable[[], Any]] = {
+    "another size of the photos": lambda: chain(*plain(), height=48, width=48),
+    "other names": lambda: chain(conv(4, name="x"), layers.MaxPooling2D(2, name="y"), conv(4, name="z")),
+    "a dropout": lambda: chain(conv(4), layers.Dropout(0.5), layers.MaxPooling2D(2), conv(4)),
+    "another initializer": lambda: chain(*plain(kernel_initializer="he_normal", kernel_regularizer="l2")),
+    "a sequential": lambda: keras.Sequential([keras.Input((40, 56, 3)), *plain()]),
+}
+OTHER: dict[str, Callable[[], Any]] = {
+    "stride": lambda: chain(*plain(strides=2)),
+    "padding": lambda: chain(*plain(padding="valid")),
+    "dilation": lambda: chain(*plain(dilation_rate=2)),
+    "average pooling": lambda: chain(conv(4), layers.AveragePooling2D(2), conv(4)),
+    "size of pooling": lambda: chain(conv(4), layers.MaxPooling2D(3, 2), conv(4)),
+    "stride of pooling": lambda: chain(conv(4), layers.MaxPooling2D(2, 1), conv(4)),
+    "padding of pooling": lambda: chain(conv(4), layers.MaxPooling2D(2, padding="same"), conv(4)),
+    "rescaling in front": lambda: chain(layers.Rescaling(1 / 255), *plain()),
+    "another rescaling in front": lambda: chain(layers.Rescaling(1 / 127.5), *plain()),
+    "offset of a rescaling in front": lambda: chain(layers.Rescaling(1 / 255, offset=-1), *plain()),
+    "slope": lambda: chain(conv(4), layers.MaxPooling2D(2), conv(4, activation=None), layers.LeakyReLU(0.1)),
+    "another slope": lambda: chain(conv(4), layers.MaxPooling2D(2), conv(4, activation=None), layers.LeakyReLU(0.2)),
+    "epsilon": lambda: chain(conv(4), layers.BatchNormalization(epsilon=1e-3), layers.MaxPooling2D(2), conv(4)),
+    "another epsilon": lambda: chain(conv(4), layers.BatchNormalization(epsilon=1e-2), layers.MaxPooling2D(2), conv(4)),
+    "one more layer": lambda: chain(*plain(), layers.MaxPooling2D(2)),
+}
+
+
+@pytest.mark.parametrize("build", SAME.values(), ids=SAME)
+def test_what_changes_no_number_changes_no_digest(build: Callable[[], Any]) -> None:
+    assert digest(build()) == digest(chain(*plain()))
+
+
+def test_what_changes_a_number_changes_the_digest() -> None:
+    digests = [digest(build()) for build in OTHER.values()]
+    assert len({*digests, digest(chain(*plain()))}) == len(digests) + 1
+
+
+@pytest.mark.parametrize(
+    "other", [plain(strides=2), plain(dilation_rate=2), [layers.Rescaling(1 / 255), *plain()]], ids=str
+)
+def test_means_of_another_network_with_the_same_weights_are_refused(other: list[Any], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    measured = settle(chain(*plain()))
+    changed = chain(*other)
+    changed.set_weights(measured.get_weights())
+    means = vggnorm.compute_means(measured, tmp_path)
+    vggnorm.normalize(measured, means)
+    with pytest.raises(MeansError, match="measured on another network with the same weights"):
+        vggnorm.normalize(changed, means)
+
+
+def test_the_networks_of_keras_are_known() -> None:
+    assert is_application(keras.applications.VGG16(weights=None, include_top=False, input_shape=(64, 64, 3)))
+    assert not is_application(chain(*plain()))

@@ -1,0 +1,108 @@
+"""What a network computes with its weights, as a text that is the same for one network from any file.
+
+Two networks with the same weights may compute something else, by another stride, slope or epsilon, or by what stands in
+front. Their descriptions differ. Names, initializers and the size of the photos do not matter, and are left out.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from keras import layers
+
+from vggnorm.graph import Graph
+from vggnorm.layers import Step
+
+# Settings that do not change what a trained layer computes. Any other setting counts, also one that is not known here.
+NO_MATTER = frozenset(
+    [
+        "name",
+        "trainable",
+        "dtype",
+        "batch_shape",
+        "batch_input_shape",
+        "input_shape",
+        "seed",
+        "noise_shape",
+        "momentum",
+        "synchronized",
+        "renorm",
+        "renorm_clipping",
+        "renorm_momentum",
+        "quantization_config",
+        "lora_rank",
+        "lora_alpha",
+    ]
+)
+NO_MATTER_ENDINGS = ("_initializer", "_regularizer", "_constraint")
+
+# Layers that do nothing when a network is used.
+IDLE = (
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+)
+
+
+def describe(graph: Graph) -> str:
+    """Describe a network: for each call of a layer, its kind, its settings and the calls that it takes its input from.
+
+    Returns:
+        A JSON text.
+    """
+    number: dict[int, int] = {}  # of the call that gives a tensor
+    calls: list[Any] = []
+    for step in graph.steps:
+        if isinstance(step.layer, IDLE):
+            number[id(step.output)] = number[id(step.inputs[0])]
+            continue
+        number[id(step.output)] = len(calls)
+        calls.append([type(step.layer).__name__, _settings(step), [number[id(tensor)] for tensor in step.inputs]])
+    outputs = [number[id(tensor)] for tensor in graph.model.outputs]
+    return json.dumps([calls, outputs], sort_keys=True)
+
+
+def architecture_sha256(graph: Graph) -> str:
+    """Give the SHA-256 of a network's description, as hexadecimal digits."""
+    return hashlib.sha256(describe(graph).encode()).hexdigest()
+
+
+def _settings(step: Step) -> dict[str, Any]:
+    if isinstance(step.layer, layers.InputLayer):
+        return {}
+    rank = len(step.output.shape)
+    settings = {}
+    for name, value in step.layer.get_config().items():
+        if name not in NO_MATTER and not name.endswith(NO_MATTER_ENDINGS):
+            settings[name] = _axes(value, rank) if name == "axis" else _plain(value)
+    return settings
+
+
+def _axes(value: Any, rank: int) -> Any:
+    """Count axes from the front, as one list."""
+    if value is None:
+        return None
+    axes = value if isinstance(value, list | tuple) else [value]
+    return [int(axis) % rank for axis in axes]
+
+
+def _plain(value: Any) -> Any:
+    """Give a setting in the one way in which it is written here."""
+    if isinstance(value, Mapping):
+        if "class_name" in value:
+            return [value["class_name"], _plain(value.get("config"))]
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if hasattr(value, "tolist"):  # numpy's
+        return _plain(value.tolist())
+    return float(value)
