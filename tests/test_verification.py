@@ -180,14 +180,27 @@ def test_a_network_that_was_not_normalized_fails(model: Any, means: FilterMeans,
         assert passed(verify(model, model, photo_folder, means, limit=limit)) == (False, False, True)
 
 
-def test_one_weight_that_is_nan_fails_all(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_weight_that_is_not_finite_fails_all(
+    value: float, model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
     kernel, bias = normalized.get_layer("conv2").get_weights()
-    bias[3] = np.nan
+    bias[3] = value
     normalized.get_layer("conv2").set_weights([kernel, bias])
     report = verify(model, normalized, photo_folder, means)
     assert passed(report) == (False, False, False)
     assert report.weights.not_finite == ["conv2"]
     assert "weights not finite: conv2" in str(report)
+
+
+def test_activations_that_overflow_fail_without_a_warning(
+    model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
+    kernel, bias = normalized.get_layer("conv2").get_weights()
+    bias[3] = 1e38  # the mean over positions is a sum that float32 cannot hold, whichever kernel takes it
+    normalized.get_layer("conv2").set_weights([kernel, bias])
+    report = verify(model, normalized, photo_folder, means)
+    assert passed(report) == (False, False, True)
 
 
 def test_a_silent_filter_fails_and_the_function_is_kept(make_chain: MakeChain, photo_folder: Path) -> None:

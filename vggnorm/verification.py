@@ -195,6 +195,7 @@ class VerifyReport:
         return join_lines(lines)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # a broken network's figures are inf or nan, which the report says
 def verify(
     model: keras.Model,
     normalized: keras.Model,
