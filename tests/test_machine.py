@@ -3,9 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from vggnorm import FilterMeans, StoppedError, compute_means, load_means, save_means
+from vggnorm.cli import main
 from vggnorm.machine import core_count, describe_machine
 
 SETTING = "import os, vggnorm; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
@@ -40,3 +47,39 @@ def test_the_machine_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch, s
     assert described.endswith(words)
     assert f"{core_count()} core" in described
     assert "\n" not in described
+
+
+def on_another(means: FilterMeans) -> FilterMeans:
+    return replace(means, recipe=replace(means.recipe, machine="an abacus"))
+
+
+def test_the_recipe_names_the_machine(make_chain: Callable[[], Any], photo_folder: Path) -> None:
+    assert f"{core_count()} core" in compute_means(make_chain(), photo_folder, size=32).recipe.machine
+
+
+def test_going_on_elsewhere_is_said_in_one_line(
+    make_chain: Callable[[], Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    checkpoint, options = tmp_path / "kept", {"size": 32, "batch_size": 4}
+    stops = iter([False, True])
+    with pytest.raises(StoppedError):
+        compute_means(make_chain(), photo_folder, checkpoint=checkpoint, stop=lambda: next(stops), **options)
+    save_means(on_another(load_means(checkpoint)), checkpoint, force=True)
+    said: list[str] = []
+    compute_means(make_chain(), photo_folder, checkpoint=checkpoint, say=said.append, **options)
+    (line,) = [line for line in said if "the last bits may differ" in line]
+    assert "begun on an abacus, goes on on " in line
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_merging_from_several_machines_is_said_in_one_line(
+    make_chain: Callable[[], Any], photo_folder: Path, tmp_path: Path, elsewhere: bool
+) -> None:
+    files = []
+    for number in 1, 2:
+        means = compute_means(make_chain(), photo_folder, size=32, shard=(number, 2))
+        files.append(str(tmp_path / f"{number}.npy"))
+        save_means(on_another(means) if elsewhere and number == 2 else means, files[-1])
+    result = CliRunner().invoke(main, ["merge-means", *files, "-o", str(tmp_path / "all.npy")])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("the last bits may differ from those of one run") == elsewhere

@@ -311,7 +311,11 @@ def merge_means(*, files: tuple[Path, ...], force: bool, output: Path) -> None:
     repeated = [str(file) for file in files if files.count(file) > 1]
     if repeated:
         raise MeansError(f"{repeated[0]} is given twice; give each part once")
-    means = vggnorm.merge_means({str(file): load_means(file) for file in files})
+    parts = {str(file): load_means(file) for file in files}
+    machines = sorted({means.recipe.machine for means in parts.values()})
+    if len(machines) > 1:
+        say(f"the last bits may differ from those of one run: measured on {' and on '.join(map(repr, machines))}")
+    means = vggnorm.merge_means(parts)
     save_means(means, output, force=force)
     echo_report(format_summary(means))
     echo("", f"{len(files)} parts added up, saved as {output}")

@@ -522,8 +522,8 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
 
 def _run_once(model: keras.Model, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     whole = keras.Model(model.inputs[0], model.outputs)  # takes one tensor, whatever structure the model takes
-    outputs = whole(ops.cast(pixels, model.inputs[0].dtype), training=False)
-    return [ops.convert_to_numpy(ops.cast(output, "float32")) for output in keras.tree.flatten(outputs)]
+    outputs = _compiled(whole).predict_on_batch(pixels.astype(str(model.inputs[0].dtype)))
+    return [np.asarray(output, np.float32) for output in keras.tree.flatten(outputs)]
 
 
 def require_measured_on(graph: Graph, means: FilterMeans) -> None:

@@ -56,6 +56,7 @@ def format_summary(means: FilterMeans) -> str:
         f"photos    {means.image_count} used, {len(means.skipped)} skipped, from {_selection(recipe)}",
         f"precision {_precision(means)}",
         f"geometry  {recipe.geometry.height} x {recipe.geometry.width}, {recipe.fit}, {recipe.interpolation}",
+        *([f"machine   {recipe.machine}"] if recipe.machine else []),
         *(f"skipped   {photo.photo}: {photo.reason}" for photo in means.skipped[:SKIPPED_SHOWN]),
     ]
     if len(means.skipped) > SKIPPED_SHOWN:
