@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from vggnorm import FilterMeans, StoppedError, compute_means, load_means, save_means
 from vggnorm.cli import main
-from vggnorm.machine import core_count, describe_machine
+from vggnorm.machine import core_count, describe_machine, join_machines
 
 SETTING = "import os, vggnorm; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
 
@@ -40,13 +40,36 @@ def test_onednn_is_on_unless_the_user_says_otherwise(own: str | None, taken: str
     assert said.stdout.strip() == taken
 
 
-@pytest.mark.parametrize(("setting", "words"), [("1", "with oneDNN"), ("0", "without oneDNN")])
-def test_the_machine_is_described_in_one_line(monkeypatch: pytest.MonkeyPatch, setting: str, words: str) -> None:
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", setting)
-    described = describe_machine("tensorflow")
-    assert described.endswith(words)
+# On a CPU, TensorFlow has a convolution with the channels first with oneDNN only.
+ONEDNN = """
+import sys
+import vggnorm
+import tensorflow as tf
+from vggnorm.machine import describe_machine
+try:
+    with tf.device("CPU"):
+        tf.nn.conv2d(tf.zeros((1, 3, 8, 8)), tf.zeros((3, 3, 3, 2)), 1, "VALID", data_format="NCHW")
+    print("with oneDNN")
+except tf.errors.UnimplementedError:
+    print("without oneDNN")
+print(describe_machine("tensorflow"))
+"""
+
+
+@pytest.mark.parametrize("setting", [None, "0", "1", "false", "true"])
+def test_the_machine_is_described_in_one_line_as_it_is(setting: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    if setting is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = setting
+    said = subprocess.run([sys.executable, "-c", ONEDNN], env=environment, capture_output=True, check=True, text=True)
+    words, described = said.stdout.splitlines()
+    assert described.endswith(f" {words}")
     assert f"{core_count()} core" in described
-    assert "\n" not in described
+
+
+def test_each_machine_is_named_once() -> None:
+    assert join_machines(["", "b, 2 cores", "a", "a; b, 2 cores", "c"]) == "b, 2 cores; a; c"
+    assert not join_machines(["", ""])
 
 
 def on_another(means: FilterMeans) -> FilterMeans:
@@ -66,9 +89,10 @@ def test_going_on_elsewhere_is_said_in_one_line(
         compute_means(make_chain(), photo_folder, checkpoint=checkpoint, stop=lambda: next(stops), **options)
     save_means(on_another(load_means(checkpoint)), checkpoint, force=True)
     said: list[str] = []
-    compute_means(make_chain(), photo_folder, checkpoint=checkpoint, say=said.append, **options)
+    means = compute_means(make_chain(), photo_folder, checkpoint=checkpoint, say=said.append, **options)
     (line,) = [line for line in said if "the last bits may differ" in line]
     assert "begun on an abacus, goes on on " in line
+    assert means.recipe.machine == f"an abacus; {describe_machine('tensorflow')}"
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
@@ -83,3 +107,7 @@ def test_merging_from_several_machines_is_said_in_one_line(
     result = CliRunner().invoke(main, ["merge-means", *files, "-o", str(tmp_path / "all.npy")])
     assert result.exit_code == 0, result.output
     assert result.stderr.count("the last bits may differ from those of one run") == elsewhere
+    here = describe_machine("tensorflow")
+    merged = load_means(tmp_path / "all.npy").recipe.machine
+    assert merged == (f"{here}; an abacus" if elsewhere else here)
+    assert f"machine   {merged}\n" in result.stdout

@@ -312,7 +312,7 @@ def merge_means(*, files: tuple[Path, ...], force: bool, output: Path) -> None:
     if repeated:
         raise MeansError(f"{repeated[0]} is given twice; give each part once")
     parts = {str(file): load_means(file) for file in files}
-    machines = sorted({means.recipe.machine for means in parts.values()})
+    machines = sorted({means.recipe.machine for means in parts.values()} - {""})
     if len(machines) > 1:
         say(f"the last bits may differ from those of one run: measured on {' and on '.join(map(repr, machines))}")
     means = vggnorm.merge_means(parts)

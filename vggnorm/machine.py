@@ -1,12 +1,15 @@
 """What decides the last bits of the means, beside the recipe: the processor, the threads and the libraries.
 
-Needs no Keras.
+Counting the cores needs neither Keras nor TensorFlow.
 """
 
 import os
 import platform
-from importlib import metadata
+from collections.abc import Iterable
+from importlib import import_module, metadata
 from pathlib import Path
+
+SEPARATOR = "; "  # between machines, of a run that went on elsewhere and of parts added up
 
 
 def core_count() -> int:
@@ -27,10 +30,24 @@ def describe_machine(backend: str) -> str:
     except metadata.PackageNotFoundError:  # the package has another name
         library = backend
     if backend == "tensorflow":
-        # TensorFlow reads the variable when it is imported; see vggnorm/__init__.py.
-        library += " with oneDNN" if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0" else " without oneDNN"
+        library += _onednn()
     cores = core_count()
     return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}, {library}"
+
+
+def join_machines(machines: Iterable[str]) -> str:
+    """Name each machine once, in the order given. Those that are not known, of version 0.1.0, are left out."""
+    names = [name for line in machines for name in line.split(SEPARATOR) if name]
+    return SEPARATOR.join(dict.fromkeys(names))
+
+
+def _onednn() -> str:
+    """Tell what TensorFlow itself says: it reads the variable once, in its own way, and not every build has oneDNN."""
+    try:
+        enabled = import_module("tensorflow.python.util._pywrap_util_port").IsMklEnabled()
+    except (ImportError, AttributeError):  # the module is TensorFlow's own, and may go
+        return ""
+    return " with oneDNN" if enabled else " without oneDNN"
 
 
 def _processor() -> str:

@@ -18,7 +18,7 @@ from vggnorm.errors import NetworkError, PhotoError, StoppedError
 from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
 from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
-from vggnorm.machine import describe_machine
+from vggnorm.machine import describe_machine, join_machines
 from vggnorm.means import FilterMeans, SkippedPhoto, require_saveable
 from vggnorm.moments import Moments, relative_to, std_deviation
 from vggnorm.network import has_top, measuring_model, photo_size, require_network_saveable, weights_sha256
@@ -176,7 +176,8 @@ def compute_means(
         if kept is not None:
             keeper.require(kept, recipe)
             kept.require_layers(graph.filters)
-            means = kept
+            machines = join_machines([kept.recipe.machine, recipe.machine])
+            means = replace(kept, recipe=replace(kept.recipe, machine=machines))
             if kept.recipe.machine not in ("", recipe.machine):
                 say(f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}")
             say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")

@@ -8,6 +8,7 @@ from operator import add
 
 from vggnorm.errors import MeansError
 from vggnorm.images import sum_sha256
+from vggnorm.machine import join_machines
 from vggnorm.means import FilterMeans
 
 
@@ -53,6 +54,7 @@ def merge_means(parts: Mapping[str, FilterMeans]) -> FilterMeans:
             shard=None,
             taken_sha256=sum_sha256(means.recipe.taken_sha256 for means in ordered),
             photos_sha256=sum_sha256(means.recipe.photos_sha256 for means in ordered),
+            machine=join_machines(means.recipe.machine for means in ordered),
         ),
         skipped=tuple(chain.from_iterable(means.skipped for means in ordered)),
         correction=reduce(add, corrections) if corrections else None,
