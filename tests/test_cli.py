@@ -120,7 +120,7 @@ def test_annotations_and_categories_choose_photos(photo_folder: Path, random_vgg
     result = run(*common, "--annotations", annotations)
     assert result.exit_code == 0
     assert load_means("means.npy").image_count == 3
-    assert f"1 photo listed in {annotations} are not in {photo_folder}" in result.stderr
+    assert f"1 photo listed in {annotations} is not in {photo_folder}" in result.stderr
     assert ", listed in instances.json" in result.stdout
     result = run(*common, "--annotations", annotations, "--category", "person", "--category", "dog", "--force")
     assert result.exit_code == 0

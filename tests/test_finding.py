@@ -1,6 +1,7 @@
 """Which files of a folder are photos, on COCO trees whose outcome is worked by hand."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,17 @@ def test_backslashes_separate_folders(tmp_path: Path) -> None:
     folder = touch(tmp_path / "p", "a/1.jpg", "b/1.jpg", "c/q\\r.jpg", "c/r.jpg")
     photos = find_photos(folder, annotations=listing(tmp_path, r"images\b\1.jpg", r"q\r.jpg"))
     assert (photos.names, photos.missing) == (("b/1.jpg", "c/q\\r.jpg"), 0)
+
+
+def test_a_listed_path_longer_than_any_found_costs_little(tmp_path: Path) -> None:
+    entry = "a/" * 20_000 + "1.jpg"  # all of its ends together have 400 million characters
+    tracemalloc.start()
+    try:
+        photos = find_photos(touch(tmp_path / "p", "a/1.jpg", "b/1.jpg"), annotations=listing(tmp_path, entry))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000  # the path is 40,000, the parser's buffer 262,144
+    finally:
+        tracemalloc.stop()
+    assert photos.names == ("a/1.jpg",)
 
 
 def test_many_photos_of_one_name_are_told_apart_without_a_look_at_each_pair() -> None:

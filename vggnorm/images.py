@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -190,11 +190,11 @@ def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tu
     """
     by_end: dict[str, list[str]] = {}
     for path in found:
-        for end in _ends(path):
+        for end in _ends(path, len(path)):
             by_end.setdefault(end, []).append(path)
-    chosen = set()
+    chosen, longest = set(), max(map(len, found))
     for entry in listed:
-        ends = (*_ends(entry), *_ends(entry.replace("\\", "/")))
+        ends = chain(_ends(entry, longest), _ends(entry.replace("\\", "/"), longest))
         matches = next((by_end[end] for end in ends if end in by_end), [])
         if len(matches) > 1:
             raise PhotoError(
@@ -204,12 +204,16 @@ def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tu
     return [path for path in found if path in chosen], len(listed) - len(chosen)
 
 
-def _ends(path: str) -> Iterator[str]:
-    """Give the ends of a path, the whole one first and the name last."""
-    yield path
-    while "/" in path:
-        path = path.partition("/")[2]
-        yield path
+def _ends(path: str, longest: int) -> Iterator[str]:
+    """Give the ends of a path, the longest one first and the name last; none of more than so many characters."""
+    start = 0
+    while True:
+        if len(path) - start <= longest:
+            yield path[start:]
+        slash = path.find("/", start)
+        if slash < 0:
+            return
+        start = slash + 1
 
 
 def _count(number: int, what: str) -> str:
