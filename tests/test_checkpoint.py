@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vggnorm import checkpoint as checkpoint_module
-from vggnorm import measure
+from vggnorm import images, measure
 from vggnorm.checkpoint import Checkpoint
 from vggnorm.errors import MeansError, OutputError, PhotoError, StoppedError
 from vggnorm.images import Batch, PhotoReader, find_photos
@@ -349,3 +349,24 @@ def fill(path: Path) -> None:
 
 def test_photos_are_listed_before_they_are_shuffled(photo_folder: Path) -> None:
     assert find_photos(photo_folder).sha256() != find_photos(photo_folder).shuffled(1).sha256()
+
+
+def test_a_run_that_gets_no_memory_goes_on_to_the_same_bits(
+    model: Any, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = saved(compute_means(model, photo_folder, **OPTIONS), tmp_path)
+    kept = tmp_path / "means.npy.checkpoint"
+    decode, started = images._decode_within, iter(range(1000))
+
+    def decode_some(*arguments: Any) -> Any:
+        if next(started) >= 5:
+            raise MemoryError
+        return decode(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "_decode_within", decode_some)
+        with pytest.raises(PhotoError, match="there is not enough memory to decode it; give fewer --threads"):
+            compute_means(model, photo_folder, **OPTIONS, checkpoint=kept, threads=1)
+    assert 0 < load_means(kept).image_count < 9
+    assert load_means(kept).skipped == ()
+    assert saved(compute_means(model, photo_folder, **OPTIONS, checkpoint=kept), tmp_path) == whole

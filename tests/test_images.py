@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from PIL import EpsImagePlugin, Image
 
 from vggnorm import images
+from vggnorm.budget import PixelBudget
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import Fit, Geometry, Interpolation
 from vggnorm.images import (
     NOTHING_TAKEN,
+    Decoded,
     PhotoList,
     PhotoReader,
     Taken,
@@ -884,14 +886,16 @@ def test_every_photo_comes_once_and_in_order(tmp_path: Path, batch_size: int, le
 def test_the_order_is_kept_when_photos_take_unequal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished = []
 
-    def dawdle(path: Path, geometry: Geometry) -> Pixels:
+    decode = images._decode_within
+
+    def dawdle(budget: PixelBudget, path: Path, geometry: Geometry) -> Decoded:
         number = int(path.stem)
         time.sleep(0.02 if number % 4 == 0 else 0)
-        pixels = decode_photo(path, geometry)
+        decoded = decode(budget, path, geometry)
         finished.append(number)
-        return pixels
+        return decoded
 
-    monkeypatch.setattr(images, "decode_photo", dawdle)
+    monkeypatch.setattr(images, "_decode_within", dawdle)
     photos = make_photos(tmp_path, 16)
     assert flatten(read(PhotoReader(photos, SMALL), 3)[0]) == list(range(16))
     assert finished != list(range(16))
@@ -955,14 +959,48 @@ def test_a_folder_that_goes_away_is_an_error_and_not_many_photos_skipped(tmp_pat
     assert decoding_threads() == []
 
 
-def test_a_photo_that_vanishes_before_it_is_read_is_told(tmp_path: Path) -> None:
+def test_a_photo_that_vanishes_before_it_is_read_ends_the_run(tmp_path: Path) -> None:
     reader = PhotoReader(make_photos(tmp_path, 33), SMALL)
     batches = reader.batches(2)
     next(batches)
     (tmp_path / "30.png").unlink()
-    *_, last = batches
-    assert last.taken.skipped == (SkippedPhoto("30.png", "cannot be read: No such file or directory"),)
-    assert last.taken.used == 32
+    with pytest.raises(PhotoError, match=r"30\.png: is gone since the photos were listed; put it back as it was"):
+        list(batches)
+
+
+def test_a_photo_that_changes_before_it_is_read_ends_the_run(tmp_path: Path) -> None:
+    reader = PhotoReader(make_photos(tmp_path, 33), SMALL)
+    batches = reader.batches(2)
+    next(batches)
+    (tmp_path / "30.png").write_bytes(make_bytes(make_noise(9, 8), "PNG"))
+    with pytest.raises(PhotoError, match=r"30\.png: has changed since the photos were listed"):
+        list(batches)
+
+
+@pytest.mark.parametrize("kind", ["lossy", "lossless", "transparent"])
+def test_the_size_of_a_webp_is_read_from_its_header(kind: str, tmp_path: Path) -> None:
+    photo = Image.new("RGBA" if kind == "transparent" else "RGB", (301, 78), (9, 8, 7))
+    photo.putpixel((0, 0), (1, 2, 3))
+    photo.save(tmp_path / "photo.webp", lossless=kind == "lossless")
+    assert images.webp_size(tmp_path / "photo.webp") == (301, 78)
+
+
+def test_a_webp_that_is_too_large_is_refused_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (12_000, 12_000)).save(tmp_path / "photo.webp", lossless=True, method=0, quality=0)
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(PhotoError, match="is too large: 12000 x 12000 pixels"):
+        decode_photo(tmp_path / "photo.webp", SMALL)
+
+
+def test_a_photo_that_was_there_for_nobody_is_skipped(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path, 3)
+    name = photos.names[1]
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    (batch,) = PhotoReader(photos, SMALL).batches(8)
+    assert batch.taken.skipped == (SkippedPhoto(name, "cannot be read: No such file or directory"),)
 
 
 @pytest.mark.parametrize(
@@ -1037,11 +1075,11 @@ def test_reading_looks_ahead_but_not_far(tmp_path: Path, monkeypatch: pytest.Mon
     """While the network runs on a batch of 2, at most 4 photos more are decoded."""
     decoded = []
 
-    def count(path: Path, _geometry: Geometry) -> Pixels:
+    def count(_budget: PixelBudget, path: Path, _geometry: Geometry) -> Decoded:
         decoded.append(path.name)
-        return np.zeros((2, 2, 3), np.uint8)
+        return Decoded(np.zeros((2, 2, 3), np.uint8), has_profile=False)
 
-    monkeypatch.setattr(images, "decode_photo", count)
+    monkeypatch.setattr(images, "_decode_within", count)
     batches = PhotoReader(PhotoList(tmp_path, make_list(33).names), SMALL).batches(2)
     next(batches)
     deadline = time.monotonic() + 5

@@ -16,7 +16,7 @@ import vggnorm
 from vggnorm import signals
 from vggnorm.checkpoint import say_what_is_kept
 from vggnorm.errors import MeansError, NetworkError, OutputError, StoppedError, VggnormError
-from vggnorm.geometry import MAX_SIDE, Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.geometry import MAX_SIDE, ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.h5file import check_h5_output, is_hdf5, read_means
 from vggnorm.lock import locked
 from vggnorm.means import FilterMeans, load_means, save_means
@@ -176,6 +176,13 @@ def _refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | Non
     type=click.Choice(get_args(Interpolation)),
     default=Geometry.interpolation,
     help="How to resize. All but nearest are antialiased.",
+)
+@click.option(
+    "--color-profiles",
+    type=click.Choice(get_args(ColorProfiles)),
+    default=Geometry.color_profiles,
+    help="What to do with a colour profile that a photo carries. ignore: take the photo as sRGB, as Keras does. "
+    "convert: convert it to sRGB.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Measure N photos only, a random sample.")
 @click.option(

@@ -30,6 +30,8 @@ class Geometry:
             the result's proportions, where that is no square. `stretch` takes the whole photo and does not keep its
             proportions, as `keras.utils.load_img` does.
         interpolation: one of Pillow's filters; all but `nearest` are antialiased.
+        color_profiles: `ignore` takes the numbers of every photo as sRGB, as Keras does; `convert` converts a photo
+            that carries another colour profile to sRGB.
 
     Raises:
         ValueError: a value is none of these.
@@ -38,6 +40,7 @@ class Geometry:
     size: int | tuple[int, int] = 224
     fit: Fit = "crop"
     interpolation: Interpolation = "bilinear"
+    color_profiles: ColorProfiles = "ignore"
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
@@ -47,6 +50,7 @@ class Geometry:
         for name, value, choices in (
             ("fit", self.fit, get_args(Fit)),
             ("interpolation", self.interpolation, get_args(Interpolation)),
+            ("color_profiles", self.color_profiles, get_args(ColorProfiles)),
         ):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")

@@ -6,8 +6,9 @@ import os
 import random
 import stat
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import chain, islice
@@ -18,14 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vggnorm.budget import PixelBudget
 from vggnorm.coco import list_photos
 from vggnorm.errors import PhotoError
 from vggnorm.geometry import CROP_SHARE, Geometry
 from vggnorm.machine import core_count
 from vggnorm.means import SkippedPhoto
 from vggnorm.modes import read_samples, to_rgb, why_no_image
+from vggnorm.profiles import embedded_profile, to_srgb
 
 Pixels = NDArray[np.uint8]
+Hold = Callable[[int], object]  # is told how many pixels are about to be decoded, and may wait until there is room
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 # Folders in which COCO keeps no photos but pictures of the classes of pixels, as shell patterns in lower case.
@@ -56,6 +60,10 @@ TURNS = {  # EXIF orientation -> what makes the photo upright
 }
 
 Image.init()  # Pillow loads its decoders on first use, for which threads must not race
+
+# Blocks that are larger than glibc keeps for itself (32 MB) go back to the system when a photo is freed. Otherwise each
+# thread would keep the memory of the largest photo that it has decoded.
+Image.core.set_block_size(64 * 1024 * 1024)  # type: ignore[attr-defined]  # documented, and not exported
 
 
 # Finding photos
@@ -290,6 +298,19 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 # Decoding photos
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """One photo, decoded.
+
+    Attributes:
+        pixels: `(height, width, 3)`, RGB 0..255.
+        has_profile: whether it carries a colour profile other than sRGB.
+    """
+
+    pixels: Pixels
+    has_profile: bool
+
+
 def decode_photo(path: Path, geometry: Geometry) -> Pixels:
     """Read one photo: upright by its EXIF orientation, RGB, resized; the first frame of an animation.
 
@@ -303,8 +324,18 @@ def decode_photo(path: Path, geometry: Geometry) -> Pixels:
             without the path.
         MemoryError, OSError: the system failed, of which the photo may know nothing.
     """
-    image = load_photo(path, geometry)
-    return np.asarray(_resize(image, geometry))
+    return _decode(path, geometry, _hold_nothing).pixels
+
+
+def _decode_within(budget: PixelBudget, path: Path, geometry: Geometry) -> Decoded:
+    """Read one photo, as `decode_photo` does, and keep its pixels in the budget until they are freed."""
+    with ExitStack() as held:
+        return _decode(path, geometry, lambda pixels: held.enter_context(budget.holding(pixels)))
+
+
+def _decode(path: Path, geometry: Geometry, hold: Hold) -> Decoded:
+    image, has_profile = _load(path, geometry, hold)
+    return Decoded(np.asarray(_resize(image, geometry)), has_profile)
 
 
 def load_photo(path: Path, geometry: Geometry) -> Image.Image:
@@ -313,6 +344,36 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
     Raises:
         PhotoError, MemoryError, OSError: as `decode_photo` has it.
     """
+    return _load(path, geometry, _hold_nothing)[0]
+
+
+def _load(path: Path, geometry: Geometry, hold: Hold) -> tuple[Image.Image, bool]:
+    """Give a photo upright and in RGB, and whether it carries a colour profile other than sRGB."""
+    _require_file(path)
+    with _decoding(path):
+        size = webp_size(path)
+        if size is not None:  # Pillow takes memory for all of a WebP when it opens it
+            _check_pixels(*size)
+            hold(size[0] * size[1])
+        with Image.open(path, formats=FORMATS) as image:
+            _check_pixels(*image.size)
+            samples = read_samples(image)
+            _draft(image, geometry)
+            if size is None:
+                hold(image.width * image.height)
+            image.load()
+            profile = embedded_profile(image)
+            pixels = to_rgb(image, samples)
+            if profile is not None and geometry.color_profiles == "convert":
+                pixels = to_srgb(pixels, image, profile)
+            return _turn_upright(pixels, image), profile is not None
+
+
+def _hold_nothing(_: int) -> None:
+    pass
+
+
+def _require_file(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as error:
@@ -322,13 +383,13 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
         raise PhotoError("is no regular file")
     if not status.st_size:
         raise PhotoError("is empty")
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn what a photo makes Pillow raise into a `PhotoError`, and let the system's errors pass."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_pixels(image)
-            samples = read_samples(image)
-            _draft(image, geometry)
-            image.load()
-            return _turn_upright(to_rgb(image, samples), image)
+        yield
     except (PhotoError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -350,9 +411,27 @@ def _raise_of_system(error: OSError) -> None:
         raise error
 
 
-def _check_pixels(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise PhotoError(f"is too large: {image.width} x {image.height} pixels, of at most {MAX_PIXELS:,}")
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise PhotoError(f"is too large: {width} x {height} pixels, of at most {MAX_PIXELS:,}")
+
+
+def webp_size(path: Path) -> tuple[int, int] | None:
+    """Read the width and height of a WebP file from its header, without decoding it; None if it is none.
+
+    The layout is that of RFC 9649, "WebP Image Format", sections 2.5 to 2.7.
+    """
+    with path.open("rb") as file:
+        header = file.read(30)
+    if header[:4] != b"RIFF" or header[8:12] != b"WEBP" or len(header) < 30:
+        return None
+    kind = header[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(header[24:27], "little") + 1, int.from_bytes(header[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(header[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(header[26:28], "little") & 0x3FFF, int.from_bytes(header[28:30], "little") & 0x3FFF
 
 
 def _draft(image: Image.Image, geometry: Geometry) -> None:
@@ -451,7 +530,11 @@ def names_sha256(names: Iterable[str]) -> str:
 
 
 class PhotoReader:
-    """Decodes photos in threads, ahead of the one who asks for them."""
+    """Decodes photos in threads, ahead of the one who asks for them.
+
+    Attributes:
+        profile_count: how many of the photos given out carry a colour profile other than sRGB.
+    """
 
     def __init__(
         self,
@@ -483,7 +566,10 @@ class PhotoReader:
         self._wanted = len(photos.names) if limit is None else limit
         self._strict = strict
         self._threads = threads or core_count()
+        self.profile_count = 0
+        self._budget = PixelBudget(MAX_PIXELS)
         self._place = _identity(photos.folder)
+        self._listed = {photos.folder / name: _look(photos.folder / name) for name in photos.names}
 
     def total(self, taken: Taken) -> int:
         """How many there are to be done, as far as can be told: one that is skipped does not count for the limit."""
@@ -510,6 +596,12 @@ class PhotoReader:
                 photos.append(decoded.result())
             except PhotoError as error:
                 skipped.append(self._skip(name, error))
+            except _ChangedError as error:
+                self._require_same_folder()
+                raise PhotoError(
+                    f"{self._photos.folder / name}: {error} since the photos were listed; put it back as it was and "
+                    "run the same again, or start over without the checkpoint"
+                ) from error
             except (MemoryError, OSError) as error:
                 raise self._system_failure(name, error) from error
             if len(photos) == min(batch_size, self._wanted - taken.used):
@@ -536,15 +628,25 @@ class PhotoReader:
 
     def _decode(self, position: int) -> "_Photo":
         name = self._photos.names[position]
-        pixels = decode_photo(self._photos.folder / name, self._geometry)
+        path = self._photos.folder / name
+        try:
+            decoded = _decode_within(self._budget, path, self._geometry)
+        finally:
+            self._require_as_listed(path)  # whatever came of it
         digest = hashlib.sha256(os.fsencode(name) + b"\0")
-        digest.update(pixels.data.cast("B"))  # as it lies in memory
-        return _Photo(name, position, pixels, digest.digest())
+        digest.update(decoded.pixels.data.cast("B"))  # as it lies in memory
+        return _Photo(name, position, decoded.pixels, digest.digest(), decoded.has_profile)
+
+    def _require_as_listed(self, path: Path) -> None:
+        listed, now = self._listed[path], _look(path)
+        if listed is not None and now != listed:
+            raise _ChangedError("is gone" if now is None else "has changed")
 
     def _batch(self, photos: Sequence["_Photo"], taken: Taken) -> Batch:
         pixels = np.empty((len(photos), self._geometry.height, self._geometry.width, 3), np.uint8)
         for index, photo in enumerate(photos):
             pixels[index] = photo.pixels
+        self.profile_count += sum(photo.has_profile for photo in photos)
         return Batch(pixels, np.array([photo.position for photo in photos], np.intp), taken)
 
     def _system_failure(self, name: str, error: MemoryError | OSError) -> PhotoError:
@@ -557,9 +659,12 @@ class PhotoReader:
     def _skip(self, name: str, error: PhotoError) -> SkippedPhoto:
         if self._strict:
             raise PhotoError(f"{self._photos.folder / name}: {error}; without --strict it is left out") from error
+        self._require_same_folder()
+        return SkippedPhoto(name, str(error))
+
+    def _require_same_folder(self) -> None:
         if _identity(self._photos.folder) != self._place:  # all photos that are left would be skipped, one by one
             raise PhotoError(f"{self._photos.folder}: is no longer the folder that it was; is its disk still there?")
-        return SkippedPhoto(name, str(error))
 
 
 @dataclass(frozen=True, eq=False)
@@ -568,6 +673,11 @@ class _Photo:
     position: int
     pixels: Pixels
     sha256: bytes  # over name, zero byte and pixels
+    has_profile: bool  # whether it carries a colour profile other than sRGB
+
+
+class _ChangedError(Exception):
+    """A photo is not as it was when the photos were listed; the text says how."""
 
 
 def _add(taken: Taken, photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]) -> Taken:
@@ -578,6 +688,15 @@ def _add(taken: Taken, photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]
         names_sha256=sum_sha256([taken.names_sha256, names_sha256(names)]),
         photos_sha256=sum_sha256([taken.photos_sha256, *(photo.sha256 for photo in photos)]),
     )
+
+
+def _look(path: Path) -> tuple[int, int] | None:
+    """Give the size of a file and the time of its last change; None if there is none, or nobody may look."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from vggnorm.bfloat16 import bfloat16_copy
 from vggnorm.checkpoint import Checkpoint
 from vggnorm.description import architecture_sha256
 from vggnorm.errors import NetworkError, PhotoError, StoppedError
-from vggnorm.geometry import Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.geometry import ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.graph import Graph, read_graph
 from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
 from vggnorm.machine import describe_machine, join_machines
@@ -55,6 +55,7 @@ def compute_means(
     size: int | tuple[int, int] | None = None,
     fit: Fit = "crop",
     interpolation: Interpolation = "bilinear",
+    color_profiles: ColorProfiles = "ignore",
     limit: int | None = None,
     tolerance: float | None = None,
     shard: tuple[int, int] | None = None,
@@ -89,6 +90,7 @@ def compute_means(
             it takes any.
         fit: `crop` or `stretch`, see `vggnorm.geometry.Geometry`.
         interpolation: `bilinear`, `nearest`, `bicubic` or `lanczos`.
+        color_profiles: `ignore` takes all photos as sRGB; `convert` converts those that carry another colour profile.
         limit: measure so many photos.
         tolerance: stop as soon as the means are known this well, relative: see `FilterMeans.uncertainty`; and at least
             `TOLERANCE_PHOTOS` are measured. It is looked at after each batch.
@@ -122,7 +124,7 @@ def compute_means(
     say = say or _say_nothing
     graph = read_graph(model, dense=dense)
     _require_float32(graph)
-    geometry = Geometry(_size(model, size), fit, interpolation)
+    geometry = Geometry(_size(model, size), fit, interpolation, color_profiles)
     if not isinstance(data, PhotoList):
         data = find_photos(data, annotations=annotations, categories=categories)
     elif annotations is not None or categories:
@@ -160,6 +162,7 @@ def compute_means(
         taken_sha256=NOTHING_TAKEN.names_sha256,
         photos_sha256=NOTHING_TAKEN.photos_sha256,
         version=vggnorm.__version__,
+        color_profiles=color_profiles,
         architecture_sha256=architecture_sha256(graph),
         machine=describe_machine(keras.backend.backend()),
     )
@@ -182,11 +185,21 @@ def compute_means(
                 say(f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}")
             say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")
         means = _run(means, reader, networks, keeper, stop=stop or _never, progress=progress or _show_nothing)
+    if reader.profile_count:
+        say(_profiles_line(reader.profile_count, means))
     if not means.image_count:
         raise no_photo_usable(photos, means.skipped)
     if networks.fast and shard is None:
         means.require_control()
     return means
+
+
+def _profiles_line(count: int, means: FilterMeans) -> str:
+    """Say how many of the photos measured in this run carry a colour profile, and what was done with it."""
+    carry = "1 photo carries" if count == 1 else f"{count} photos carry"
+    if means.recipe.color_profiles == "convert":
+        return f"{carry} another colour profile than sRGB; converted to sRGB"
+    return f"{carry} another colour profile than sRGB; taken as sRGB, which --color-profiles convert makes of them"
 
 
 def _check_options(

@@ -73,7 +73,7 @@ class Recipe:
     @property
     def geometry(self) -> Geometry:
         """What the photos were made into."""
-        return Geometry(self.size, self.fit, self.interpolation)
+        return Geometry(self.size, self.fit, self.interpolation, self.color_profiles)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the recipe as values that JSON can hold."""
