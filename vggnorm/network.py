@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -21,7 +21,15 @@ from vggnorm.description import architecture_sha256, describe
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
 from vggnorm.graph import Graph, Site, read_graph
-from vggnorm.h5file import check_h5_output, read_shapes, read_weights, require_floats, require_writable, write_h5
+from vggnorm.h5file import (
+    check_h5_output,
+    read_shapes,
+    read_weights,
+    require_float,
+    require_floats,
+    require_writable,
+    write_h5,
+)
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
@@ -208,9 +216,21 @@ def _load_keras2_weights(model: keras.Model, path: Path) -> None:
     names = {layer.name for layer in model.layers}
     for name, arrays in read_weights(path):
         if name in names:
-            for weight, array in zip(weights_in_files_order(model.get_layer(name)), arrays, strict=True):
+            for weight, array in pair_weights(model.get_layer(name), arrays, path):
                 weight.assign(array)
     _finalize(model)
+
+
+def pair_weights(layer: keras.Layer, arrays: Sequence[NDArray[Any]], path: Path) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """Give each weight of a layer and its array in an .h5 file.
+
+    Raises:
+        NetworkError: an array has whole numbers in the place of others.
+    """
+    for weight, array in zip(weights_in_files_order(layer), arrays, strict=True):
+        if "float" in str(weight.dtype):
+            require_float(path, layer.name, array.dtype)
+        yield weight, array
 
 
 def weights_in_files_order(layer: keras.Layer) -> list[Any]:
