@@ -55,7 +55,7 @@ def test_a_copy_that_computes_something_else_is_refused() -> None:
     require_same_outputs(model, other, "a copy")
     kernel, bias = other.layers[-1].get_weights()
     other.layers[-1].set_weights([kernel, bias * 1.001])
-    with pytest.raises(NetworkError, match="a copy computes something else; output 0 differs by up to"):
+    with pytest.raises(NetworkError, match="a copy computes something else, from layer .* on; that differs by up to"):
         require_same_outputs(model, other, "a copy")
 
 
@@ -65,6 +65,50 @@ def test_a_network_that_keras_loads_otherwise_is_refused(tmp_path: Path) -> None
     model.layers[-1].set_weights([array * 2 for array in model.layers[-1].get_weights()])
     with pytest.raises(NetworkError, match="what was loaded from .*network.h5 computes something else"):
         require_as_keras_loads(model, tmp_path / "network.h5")
+
+
+def test_a_difference_that_the_output_hides_is_found() -> None:
+    """The output is 1 for every photo, in float32, whatever the layer before gives."""
+    saturated = conv(1, 1, activation="sigmoid", kernel_initializer="ones", bias_initializer=keras.initializers.Ones())
+    model = chain(conv(4, name="a", kernel_initializer="ones"), saturated)
+    other = copy_network(model)
+    kernel, bias = other.get_layer("a").get_weights()
+    other.get_layer("a").set_weights([kernel * 1.001, bias])
+    noise = np.random.default_rng(0).integers(1, 256, (1, 40, 56, 3)).astype(np.float32)
+    np.testing.assert_array_equal(other(noise), model(noise))
+    with pytest.raises(NetworkError, match="from layer a on"):
+        require_same_outputs(model, other, "a copy")
+
+
+@keras.saving.register_keras_serializable("tests of copies")
+class TwoNormalizations(layers.Layer):
+    """A layer made of two others, each with weights that are trained and weights that are not."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name=name, **options)
+        self.one, self.two = layers.BatchNormalization(name="one"), layers.BatchNormalization(name="two")
+
+    def build(self, shape: Any) -> None:
+        self.one.build(shape)
+        self.two.build(shape)
+
+    def call(self, inputs: Any) -> Any:
+        return self.two(self.one(inputs))
+
+
+@pytest.mark.parametrize("writer", ["Keras", "vggnorm"])
+def test_a_layer_made_of_layers_keeps_its_weights_in_a_file(writer: str, tmp_path: Path) -> None:
+    """Of eight vectors of three numbers each, every one could stand in another's place."""
+    model, path = chain(TwoNormalizations(name="both"), conv(4)), tmp_path / "network.h5"
+    random = np.random.default_rng(4)
+    model.get_layer("both").set_weights([random.uniform(0.5, 2, 3) for _ in range(8)])
+    if writer == "Keras":
+        model.save(path)
+    else:
+        vggnorm.save_network(model, path)
+    expected = model.predict(PIXELS, verbose=0)
+    for loaded in vggnorm.load_network(str(path)), keras.saving.load_model(path, compile=False):
+        np.testing.assert_allclose(loaded.predict(PIXELS, verbose=0), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])

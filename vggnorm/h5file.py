@@ -144,19 +144,42 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
 
 
 def require_floats(path: Path) -> None:
-    """Refuse kernels that are whole numbers, as quantized networks have: their scale stands elsewhere.
+    """Refuse weights that float32 does not hold: kernels of whole numbers, and numbers that are too large.
+
+    Kernels of whole numbers are those of a quantized network, and their scale stands elsewhere.
 
     Raises:
-        NetworkError: the file has such a kernel, or is no file of weights, or damaged.
+        NetworkError: the file has such weights, or is no file of weights, or damaged.
     """
     with open_weights(path) as file:
         for layer, datasets in _datasets(file).items():
             for dataset in datasets:
-                if len(dataset.shape) > 1 and dataset.dtype.kind != "f":
-                    raise NetworkError(
-                        f"{path}: layer {layer} has weights of type {dataset.dtype}, whose scale is not known; give "
-                        "the file from before the network was quantized"
-                    )
+                if len(dataset.shape) > 1:
+                    require_float(path, layer, dataset.dtype)
+                if dataset.dtype.kind == "f" and dataset.dtype.itemsize > np.dtype(np.float32).itemsize:
+                    _require_small(path, layer, dataset[()])
+
+
+def require_float(path: Path, layer: str, dtype: np.dtype[Any]) -> None:
+    """Refuse weights of whole numbers where a network has others.
+
+    Raises:
+        NetworkError: the type is another than one of floating-point numbers.
+    """
+    if dtype.kind != "f":
+        raise NetworkError(
+            f"{path}: layer {layer} has weights of type {dtype}, whose scale is not known; give the file from before "
+            "the network was quantized"
+        )
+
+
+def _require_small(path: Path, layer: str, array: NDArray[np.floating]) -> None:
+    largest = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0)
+    if largest > np.finfo(np.float32).max:
+        raise NetworkError(
+            f"{path}: layer {layer} has a weight of {largest:.1e}, which is too large for float32; give a file whose "
+            "weights float32 holds"
+        )
 
 
 def read_means(path: Path) -> FilterMeans:
@@ -278,7 +301,7 @@ def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     try:
         root = file.get("model_weights", file)
         return {
-            layer: [root[layer][name] for name in _read_names(root[layer], "weight_names")]
+            layer: [_dataset(root[layer], name) for name in _read_names(root[layer], "weight_names")]
             for layer in _read_names(root, "layer_names")
         }
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -293,11 +316,24 @@ def _keras3_datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
     try:
         groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
         return {
-            _text(group.attrs.get("name", name)): [group[index] for index in sorted(group, key=int)]
+            _text(group.attrs.get("name", name)): [_dataset(group, index) for index in sorted(group, key=int)]
             for name, group in groups.items()
         }
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise NetworkError(f"{file.filename}: is no Keras file of weights, or damaged: {error}") from error
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Give an array of numbers in a group.
+
+    Raises:
+        KeyError: there is none of that name.
+        TypeError: what has that name is a group, a text, or empty.
+    """
+    dataset = group[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.kind not in "fiub":
+        raise TypeError(f"{dataset.name} is not an array of numbers")
+    return dataset
 
 
 def _counted(name: str) -> tuple[str, int]:

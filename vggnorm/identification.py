@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError
-from vggnorm.h5file import holds_means, read_means, read_weights
+from vggnorm.h5file import holds_means, read_means, read_weights, require_floats
 from vggnorm.layers import Weights
 from vggnorm.matching import Matched, is_preparation, load_original, match_layers, readable_shapes
 from vggnorm.means import FilterMeans
-from vggnorm.network import has_top, weights_sha256
+from vggnorm.network import has_top, pair_weights, weights_sha256
 from vggnorm.printable import join_lines, printable
 from vggnorm.recovery import FLOAT32, LayerScales, Recovery, recover_scales
 from vggnorm.rescale import Float64, scale_from_mean
@@ -330,8 +330,9 @@ def identify(
     shapes = readable_shapes(path)
     model = original if isinstance(original, keras.Model) else load_original(original, path)
     matched, names = match_layers(model, shapes, path)
+    require_floats(path)
     arrays = dict(read_weights(path))
-    found = {layer: _named(model.get_layer(layer), arrays[name]) for layer, name in names.items()}
+    found = {layer: _named(model.get_layer(layer), arrays[name], path) for layer, name in names.items()}
     recovery = recover_scales(model, found)
     source = "the means given"
     if means is None and holds_means(path):
@@ -352,8 +353,8 @@ def identify(
     )
 
 
-def _named(layer: keras.Layer, arrays: Sequence[NDArray[Any]]) -> Weights:
-    return {weight.name: array for weight, array in zip(layer.weights, arrays, strict=True)}
+def _named(layer: keras.Layer, arrays: Sequence[NDArray[Any]], path: Path) -> Weights:
+    return {weight.name: array for weight, array in pair_weights(layer, arrays, path)}
 
 
 def _require_same_original(model: keras.Model, means: FilterMeans) -> None:

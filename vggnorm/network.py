@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -21,7 +21,15 @@ from vggnorm.description import architecture_sha256, describe
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.geometry import Preprocessing
 from vggnorm.graph import Graph, Site, read_graph
-from vggnorm.h5file import check_h5_output, read_shapes, read_weights, require_floats, require_writable, write_h5
+from vggnorm.h5file import (
+    check_h5_output,
+    read_shapes,
+    read_weights,
+    require_float,
+    require_floats,
+    require_writable,
+    write_h5,
+)
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
@@ -208,15 +216,36 @@ def _load_keras2_weights(model: keras.Model, path: Path) -> None:
     names = {layer.name for layer in model.layers}
     for name, arrays in read_weights(path):
         if name in names:
-            model.get_layer(name).set_weights(arrays)
+            for weight, array in pair_weights(model.get_layer(name), arrays, path):
+                weight.assign(array)
     _finalize(model)
+
+
+def pair_weights(layer: keras.Layer, arrays: Sequence[NDArray[Any]], path: Path) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """Give each weight of a layer and its array in an .h5 file.
+
+    Raises:
+        NetworkError: an array has whole numbers in the place of others.
+    """
+    for weight, array in zip(weights_in_files_order(layer), arrays, strict=True):
+        if "float" in str(weight.dtype):
+            require_float(path, layer.name, array.dtype)
+        yield weight, array
+
+
+def weights_in_files_order(layer: keras.Layer) -> list[Any]:
+    """Give a layer's weights in the order of an .h5 file: what is trained comes first.
+
+    That is not always the order of `layer.weights`, which a layer made of other layers lists one by one.
+    """
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
 def _check_shapes(model: keras.Model, path: Path) -> None:
     """Refuse what Keras would load without a word: a file that lacks a layer, or is of a larger network."""
     found = read_shapes(path)
     for layer in model.layers:
-        wanted = [tuple(weight.shape) for weight in layer.weights]
+        wanted = [tuple(weight.shape) for weight in weights_in_files_order(layer)]
         if wanted and found.get(layer.name) != wanted:
             raise NetworkError(
                 f"{path}: holds no weights of {model.name}: layer {layer.name} has weights of the shapes "
@@ -493,10 +522,25 @@ def _finalize(model: keras.Model) -> None:
             layer.finalize_state()
 
 
+class _Differences(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Gives the largest difference of each pair of tensors, and the first one's largest number: `(2, pairs)`."""
+
+    def call(self, wanted: Sequence[Any], found: Sequence[Any]) -> Any:
+        """Compare in float32; two nan are equal, and so are two infinities of one sign."""
+        differences, largest = [], []
+        for one, other in zip(wanted, found, strict=True):
+            one, other = ops.cast(one, "float32"), ops.cast(other, "float32")  # noqa: PLW2901
+            equal = ops.logical_or(one == other, ops.logical_and(ops.isnan(one), ops.isnan(other)))
+            differences.append(ops.max(ops.where(equal, 0.0, ops.abs(one - other))))
+            largest.append(ops.max(ops.where(ops.isfinite(one), ops.abs(one), 0.0)))
+        return ops.stack([ops.stack(differences), ops.stack(largest)])
+
+
 def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> None:
     """Refuse to go on if two networks that must compute the same do not.
 
-    Both are given one picture of noise. The outputs may differ by `SAME` of the largest output.
+    Both are given one picture of noise, and every layer of them is compared: a difference behind the first layer may
+    not show in the outputs, where they are saturated. A layer may differ by `SAME` of its largest number.
 
     Args:
         model: the network.
@@ -504,26 +548,38 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
         what: what to call `other` in the error.
 
     Raises:
-        NetworkError: the outputs differ.
+        NetworkError: a layer differs; the text names the first one.
     """
-    sides = model.inputs[0].shape[1:]
-    any_size = PHOTO_SIDE if len(sides) == 3 else NOISE_SIDE
-    shape = [1, *(any_size if side is None else side for side in sides)]
-    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
-    for index, (wanted, found) in enumerate(zip(_run_once(model, noise), _run_once(other, noise), strict=True)):
-        largest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max()
-        if not np.allclose(found, wanted, rtol=0, atol=SAME * largest, equal_nan=True):
+    (names, wanted), (other_names, found) = _every_tensor(model), _every_tensor(other)
+    if len(names) != len(other_names):
+        raise NetworkError(f"{model.name}: {what} has {len(other_names)} layers, and the network has {len(names)}")
+    first = model.inputs[0]
+    photo = keras.Input(batch_shape=first.shape, dtype=first.dtype)
+    before, after = (
+        keras.tree.flatten(keras.Model(side.inputs[0], tensors)(photo))
+        for side, tensors in ((model, wanted), (other, found))
+    )
+    comparing = keras.Model(photo, _Differences(dtype="float32")(before, after))
+    any_size = PHOTO_SIDE if len(first.shape) == 4 else NOISE_SIDE
+    shape = [1, *(any_size if side is None else side for side in first.shape[1:])]
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(str(first.dtype))
+    # Compiled as the networks are: a convolution with the channels first may need it.
+    comparing.compile(jit_compile=_has_channels_first(model) or JIT_COMPILE)
+    for name, difference, largest in zip(names, *comparing.predict_on_batch(noise), strict=True):
+        if not difference <= SAME * largest:
             raise NetworkError(
-                f"{model.name}: {what} computes something else; output {index} differs by up to "
-                f"{np.abs(found - wanted).max():.1e}, and the largest is {largest:.1e}; a layer of it may keep state "
-                "that is not among its weights"
+                f"{model.name}: {what} computes something else, from layer {name} on; that differs by up to "
+                f"{difference:.1e}, and its largest number is {largest:.1e}; the layer may keep state that is not "
+                "among its weights"
             )
 
 
-def _run_once(model: keras.Model, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    whole = keras.Model(model.inputs[0], model.outputs)  # takes one tensor, whatever structure the model takes
-    outputs = _compiled(whole).predict_on_batch(pixels.astype(str(model.inputs[0].dtype)))
-    return [np.asarray(output, np.float32) for output in keras.tree.flatten(outputs)]
+def _every_tensor(model: keras.Model) -> tuple[list[str], list[Any]]:
+    """Give all that a network computes, from the input to the outputs, and the name of the layer of each."""
+    by_depth = keras.Model(model.inputs[0], model.outputs)._nodes_by_depth
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    tensors = [(node.operation.name, tensor) for node in nodes for tensor in node.outputs]
+    return [name for name, _ in tensors], [tensor for _, tensor in tensors]
 
 
 def require_measured_on(graph: Graph, means: FilterMeans) -> None:
@@ -610,7 +666,7 @@ def save_network(
     """
     path = check_h5_output(path, force=force)
     weights = {
-        layer.name: {weight.name: np.asarray(ops.convert_to_numpy(weight)) for weight in layer.weights}
+        layer.name: {name: np.asarray(ops.convert_to_numpy(weight)) for name, weight in _named_weights(layer).items()}
         for layer in model.layers
     }
     config = to_keras2(type(model).__name__, model.get_config())
@@ -623,5 +679,14 @@ def require_network_saveable(model: keras.Model) -> None:
     Raises:
         NetworkError: the name of a layer is too long for the file.
     """
-    names = {layer.name: [weight.name for weight in layer.weights] for layer in model.layers}
+    names = {layer.name: list(_named_weights(layer)) for layer in model.layers}
     require_writable(to_keras2(type(model).__name__, model.get_config()), names)
+
+
+def _named_weights(layer: keras.Layer) -> dict[str, Any]:
+    """Name a layer's weights for an .h5 file; in a layer made of other layers, names alone may be there twice."""
+    weights = weights_in_files_order(layer)
+    names = [weight.name for weight in weights]
+    if len(set(names)) < len(names):
+        names = [f"{index}_{name}" for index, name in enumerate(names)]
+    return dict(zip(names, weights, strict=True))

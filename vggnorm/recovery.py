@@ -194,6 +194,8 @@ def recover_scales(model: keras.Model, found: Mapping[str, Weights]) -> Recovery
 def rounding_of(found: Mapping[str, Weights]) -> Rounding:
     """Tell the format that weights were kept in: all of them are numbers of that format, whatever the file's type."""
     arrays = [array.astype(np.float32) for weights in found.values() for array in weights.values()]
+    if not any(np.isfinite(array).any() for array in arrays):
+        return FLOAT32
     with np.errstate(over="ignore"):
         if all(np.array_equal(array, array.astype(np.float16), equal_nan=True) for array in arrays):
             return FLOAT16
