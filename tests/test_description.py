@@ -90,6 +90,15 @@ def test_an_activation_that_is_a_layer_counts_by_its_slope_and_not_by_its_name()
     assert digest(rectified_by_a_layer(0.3, "one")) != digest(rectified_by_a_layer(0.2, "one"))
 
 
+def test_a_layer_of_somebodys_own_is_not_that_of_keras_with_its_name() -> None:
+    @keras.saving.register_keras_serializable("somebody")
+    class Rescaling(layers.Rescaling):
+        def call(self, inputs: Any) -> Any:
+            return inputs * inputs * self.scale
+
+    assert digest(chain(Rescaling(0.1), *plain())) != digest(chain(layers.Rescaling(0.1), *plain()))
+
+
 def test_a_setting_that_an_older_keras_lacks_changes_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras 3.11 writes no output_padding for a transposed convolution, and later ones write None."""
     model = chain(conv(4), layers.Conv2DTranspose(4, 3, activation="relu"))

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 from keras import layers
 
 from vggnorm.graph import Graph
@@ -64,7 +65,8 @@ def describe(graph: Graph) -> str:
             number[id(step.output)] = number[id(step.inputs[0])]
             continue
         number[id(step.output)] = len(calls)
-        calls.append([type(step.layer).__name__, _settings(step), [number[id(tensor)] for tensor in step.inputs]])
+        kind = keras.saving.get_registered_name(type(step.layer))  # tells a layer of somebody's own from Keras's
+        calls.append([kind, _settings(step), [number[id(tensor)] for tensor in step.inputs]])
     outputs = [number[id(tensor)] for tensor in graph.model.outputs]
     return json.dumps([calls, outputs], sort_keys=True)
 
