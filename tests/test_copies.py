@@ -147,8 +147,9 @@ def test_an_input_that_cannot_hold_pixels_is_refused(dtype: str) -> None:
         measuring_model(read_graph(model), "none")
 
 
-def test_an_input_of_bytes_is_measured_without_preprocessing() -> None:
-    pixels = keras.Input((8, 8, 3), dtype="uint8")
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "bfloat16"])  # each holds the whole numbers to 255
+def test_an_input_that_holds_pixels_is_measured_without_preprocessing(dtype: str) -> None:
+    pixels = keras.Input((8, 8, 3), dtype=dtype)
     model = keras.Model(pixels, layers.Conv2D(1, 1, activation="relu", name="a")(layers.Rescaling(1 / 255)(pixels)))
     model.get_layer("a").set_weights([np.ones((1, 1, 3, 1)), np.zeros(1)])
     photos = np.full((1, 8, 8, 3), 51, np.uint8)

@@ -43,6 +43,10 @@ def plain(**options: Any) -> list[Any]:
     return [conv(4, name="a"), layers.MaxPooling2D(2), conv(4, name="b", **options)]
 
 
+def transposed(**options: Any) -> Any:
+    return chain(conv(4), layers.Conv2DTranspose(4, 3, strides=2, activation="relu", **options))
+
+
 SAME: dict[str, Callable[[], Any]] = {
     "another size of the photos": lambda: chain(*plain(), height=48, width=48),
     "other names": lambda: chain(conv(4, name="x"), layers.MaxPooling2D(2, name="y"), conv(4, name="z")),
@@ -65,6 +69,8 @@ OTHER: dict[str, Callable[[], Any]] = {
     "another slope": lambda: chain(conv(4), layers.MaxPooling2D(2), conv(4, activation=None), layers.LeakyReLU(0.2)),
     "epsilon": lambda: chain(conv(4), layers.BatchNormalization(epsilon=1e-3), layers.MaxPooling2D(2), conv(4)),
     "another epsilon": lambda: chain(conv(4), layers.BatchNormalization(epsilon=1e-2), layers.MaxPooling2D(2), conv(4)),
+    "output padding": lambda: transposed(output_padding=0),
+    "another output padding": lambda: transposed(output_padding=1),
     "one more layer": lambda: chain(*plain(), layers.MaxPooling2D(2)),
 }
 
@@ -72,6 +78,38 @@ OTHER: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("build", SAME.values(), ids=SAME)
 def test_what_changes_no_number_changes_no_digest(build: Callable[[], Any]) -> None:
     assert digest(build()) == digest(chain(*plain()))
+
+
+def rectified_by_a_layer(slope: float, name: str) -> Any:
+    """The last layer, whose activation is no word but a layer, with a name and a data type of its own."""
+    return chain(*plain(), layers.Conv2D(3, 1, activation=layers.LeakyReLU(slope, name=name)))
+
+
+def test_an_activation_that_is_a_layer_counts_by_its_slope_and_not_by_its_name() -> None:
+    assert digest(rectified_by_a_layer(0.3, "one")) == digest(rectified_by_a_layer(0.3, "two"))
+    assert digest(rectified_by_a_layer(0.3, "one")) != digest(rectified_by_a_layer(0.2, "one"))
+
+
+def test_a_layer_of_somebodys_own_is_not_that_of_keras_with_its_name() -> None:
+    @keras.saving.register_keras_serializable("somebody")
+    class Rescaling(layers.Rescaling):
+        def call(self, inputs: Any) -> Any:
+            return inputs * inputs * self.scale
+
+    assert digest(chain(Rescaling(0.1), *plain())) != digest(chain(layers.Rescaling(0.1), *plain()))
+
+
+def test_a_setting_that_an_older_keras_lacks_changes_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras 3.11 writes no output_padding for a transposed convolution, and later ones write None."""
+    model = chain(conv(4), layers.Conv2DTranspose(4, 3, activation="relu"))
+    now = digest(model)
+    get_config = layers.Conv2DTranspose.get_config
+
+    def older(layer: Any) -> dict[str, Any]:
+        return {name: value for name, value in get_config(layer).items() if name != "output_padding"}
+
+    monkeypatch.setattr(layers.Conv2DTranspose, "get_config", older)
+    assert digest(model) == now
 
 
 def test_what_changes_a_number_changes_the_digest() -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 from keras import layers
 
 from vggnorm.graph import Graph
@@ -64,7 +65,8 @@ def describe(graph: Graph) -> str:
             number[id(step.output)] = number[id(step.inputs[0])]
             continue
         number[id(step.output)] = len(calls)
-        calls.append([type(step.layer).__name__, _settings(step), [number[id(tensor)] for tensor in step.inputs]])
+        kind = keras.saving.get_registered_name(type(step.layer))  # tells a layer of somebody's own from Keras's
+        calls.append([kind, _settings(step), [number[id(tensor)] for tensor in step.inputs]])
     outputs = [number[id(tensor)] for tensor in graph.model.outputs]
     return json.dumps([calls, outputs], sort_keys=True)
 
@@ -78,17 +80,20 @@ def _settings(step: Step) -> dict[str, Any]:
     if isinstance(step.layer, layers.InputLayer):
         return {}
     rank = len(step.output.shape)
-    settings = {}
-    for name, value in step.layer.get_config().items():
-        if name not in NO_MATTER and not name.endswith(NO_MATTER_ENDINGS):
-            settings[name] = _axes(value, rank) if name == "axis" else _plain(value)
-    return settings
+    return {
+        name: _axes(value, rank) if name == "axis" else _plain(value)
+        for name, value in step.layer.get_config().items()
+        if _matters(name, value)
+    }
 
 
-def _axes(value: Any, rank: int) -> Any:
+def _matters(name: str, value: Any) -> bool:
+    """Tell whether a setting counts. One of None does not: an older Keras may not have that setting at all."""
+    return value is not None and name not in NO_MATTER and not name.endswith(NO_MATTER_ENDINGS)
+
+
+def _axes(value: Any, rank: int) -> list[int]:
     """Count axes from the front, as one list."""
-    if value is None:
-        return None
     axes = value if isinstance(value, list | tuple) else [value]
     return [int(axis) % rank for axis in axes]
 
@@ -98,7 +103,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         if "class_name" in value:
             return [value["class_name"], _plain(value.get("config"))]
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): _plain(inner) for name, inner in value.items() if _matters(str(name), inner)}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if value is None or isinstance(value, bool | str):

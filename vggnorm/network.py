@@ -402,7 +402,7 @@ def _require_room_for(model: keras.Model, preprocessing: Preprocessing) -> None:
             f"{model.name}: its input is of type {dtype}, which does not hold the numbers that the preprocessing "
             f"{preprocessing} gives; give the preprocessing none, or build the network with an input of float32"
         )
-    if dtype not in ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16"):
+    if dtype not in ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "bfloat16"):
         raise NetworkError(
             f"{model.name}: its input is of type {dtype}, which does not hold the numbers from 0 to 255; build the "
             "network with an input of float32"
