@@ -617,4 +617,4 @@ def test_defaults_are_those_of_the_library(command: str, function: str) -> None:
             given = None if str(option.default) == "Sentinel.UNSET" else option.default
             assert (given or None) == (expected or None), option.name
             compared += 1
-    assert compared == {"compute-means": 17, "verify": 1}[command]
+    assert compared == {"compute-means": 18, "verify": 1}[command]
