@@ -522,20 +522,6 @@ def _finalize(model: keras.Model) -> None:
             layer.finalize_state()
 
 
-class _Differences(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Gives the largest difference of each pair of tensors, and the first one's largest number: `(2, pairs)`."""
-
-    def call(self, wanted: Sequence[Any], found: Sequence[Any]) -> Any:
-        """Compare in float32; two nan are equal, and so are two infinities of one sign."""
-        differences, largest = [], []
-        for one, other in zip(wanted, found, strict=True):
-            one, other = ops.cast(one, "float32"), ops.cast(other, "float32")  # noqa: PLW2901
-            equal = ops.logical_or(one == other, ops.logical_and(ops.isnan(one), ops.isnan(other)))
-            differences.append(ops.max(ops.where(equal, 0.0, ops.abs(one - other))))
-            largest.append(ops.max(ops.where(ops.isfinite(one), ops.abs(one), 0.0)))
-        return ops.stack([ops.stack(differences), ops.stack(largest)])
-
-
 def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> None:
     """Refuse to go on if two networks that must compute the same do not.
 
@@ -554,24 +540,28 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
     if len(names) != len(other_names):
         raise NetworkError(f"{model.name}: {what} has {len(other_names)} layers, and the network has {len(names)}")
     first = model.inputs[0]
-    photo = keras.Input(batch_shape=first.shape, dtype=first.dtype)
-    before, after = (
-        keras.tree.flatten(keras.Model(side.inputs[0], tensors)(photo))
-        for side, tensors in ((model, wanted), (other, found))
-    )
-    comparing = keras.Model(photo, _Differences(dtype="float32")(before, after))
     any_size = PHOTO_SIDE if len(first.shape) == 4 else NOISE_SIDE
     shape = [1, *(any_size if side is None else side for side in first.shape[1:])]
     noise = np.random.default_rng(0).integers(0, 256, shape).astype(str(first.dtype))
-    # Compiled as the networks are: a convolution with the channels first may need it.
-    comparing.compile(jit_compile=_has_channels_first(model) or JIT_COMPILE)
-    for name, difference, largest in zip(names, *comparing.predict_on_batch(noise), strict=True):
-        if not difference <= SAME * largest:
+    before, after = _run_once(model, wanted, noise), _run_once(other, found, noise)
+    for name, one, another in zip(names, before, after, strict=True):
+        largest = np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max(initial=0)
+        if not np.allclose(another, one, rtol=0, atol=SAME * largest, equal_nan=True):
             raise NetworkError(
                 f"{model.name}: {what} computes something else, from layer {name} on; that differs by up to "
-                f"{difference:.1e}, and its largest number is {largest:.1e}; the layer may keep state that is not "
-                "among its weights"
+                f"{np.abs(another - one).max():.1e}, and its largest number is {largest:.1e}; the layer may keep state "
+                "that is not among its weights"
             )
+
+
+def _run_once(model: keras.Model, tensors: list[Any], noise: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """Compute tensors of a network. Nothing is compiled, which takes longer than running it, unless it must be."""
+    giving = keras.Model(model.inputs[0], tensors)
+    if _has_channels_first(model):
+        given = _compiled(giving).predict_on_batch(noise)
+    else:
+        given = giving(ops.convert_to_tensor(noise), training=False)
+    return [np.asarray(ops.convert_to_numpy(tensor), np.float32) for tensor in keras.tree.flatten(given)]
 
 
 def _every_tensor(model: keras.Model) -> tuple[list[str], list[Any]]:
