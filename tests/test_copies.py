@@ -14,7 +14,7 @@ from zoo import NETWORKS, chain, conv, settle
 import vggnorm
 from vggnorm.errors import NetworkError
 from vggnorm.graph import read_graph
-from vggnorm.network import copy_network, measuring_model, require_as_keras_loads, require_same_outputs
+from vggnorm.network import comparing_model, copy_network, measuring_model, require_as_keras_loads, require_same_outputs
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (2, 40, 56, 3)).astype(np.float32)
 
@@ -168,4 +168,54 @@ def test_keras_set_to_channels_first_does_not_change_the_means() -> None:
         measured = measuring_model(read_graph(model)).predict_on_batch(photos)["a"]
     finally:
         keras.config.set_image_data_format(before)
+    np.testing.assert_allclose(measured.mean(axis=0), expected, rtol=1e-5)
+
+
+def channels_first(filters: int, height: int, width: int, **options: Any) -> Any:
+    pixels = keras.Input((3, height, width))
+    options = {"padding": "same", "activation": "relu", "data_format": "channels_first", "name": "a"} | options
+    model = keras.Model(pixels, layers.Conv2D(filters, 3, **options)(pixels))
+    random = np.random.default_rng(6)
+    model.set_weights([random.normal(0, 0.01 if weight.ndim > 1 else 1, weight.shape) for weight in model.weights])
+    return model
+
+
+@pytest.mark.parametrize("setting", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(("filters", "height", "width"), [(24, 24, 16), (24, 16, 32), (1, 8, 1)])
+def test_networks_with_the_channels_first_are_measured_right_under_either_setting(
+    setting: str, filters: int, height: int, width: int
+) -> None:
+    model = channels_first(filters, height, width)
+    photos = np.random.default_rng(5).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    expected = filter_means(photos, [("a", *model.get_layer("a").get_weights())])["a"]
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format(setting)
+    try:
+        measured = measuring_model(read_graph(model)).predict_on_batch(photos)["a"]
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_allclose(measured.mean(axis=0), expected, rtol=1e-5)
+
+
+ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has this fault")
+
+
+@ON_TENSORFLOW
+@pytest.mark.parametrize("size", [None, (32, 24)])
+def test_a_map_as_wide_as_it_has_filters_is_refused_with_the_channels_first(size: tuple[int, int] | None) -> None:
+    """Keras would add the bias along the width there, and every mean would be wrong."""
+    model = channels_first(24, 32, 24) if size is None else channels_first(24, None, None)
+    graph = read_graph(model)
+    with pytest.raises(NetworkError, match="layer a: has the channels first .* as wide as it has filters, 24, and"):
+        measuring_model(graph, size=size)
+    with pytest.raises(NetworkError, match="layer a: has the channels first .* as wide as it has filters, 24, and"):
+        comparing_model(graph, graph, {"a": np.ones(24)}, size=size)
+
+
+@ON_TENSORFLOW
+def test_without_a_bias_such_a_map_is_measured_right() -> None:
+    model = channels_first(24, 32, 24, use_bias=False)
+    photos = np.random.default_rng(5).integers(0, 256, (2, 32, 24, 3), dtype=np.uint8)
+    expected = filter_means(photos, [("a", model.get_layer("a").get_weights()[0], np.zeros(24))])["a"]
+    measured = measuring_model(read_graph(model)).predict_on_batch(photos)["a"]
     np.testing.assert_allclose(measured.mean(axis=0), expected, rtol=1e-5)

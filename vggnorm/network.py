@@ -31,7 +31,7 @@ from vggnorm.h5file import (
     write_h5,
 )
 from vggnorm.keras2_config import to_keras2
-from vggnorm.layers import as_channels
+from vggnorm.layers import FILTERS, as_channels
 from vggnorm.means import FilterMeans, require_not_negative
 from vggnorm.rescale import scale_from_mean
 from vggnorm.untrusted import open_hdf5, read_model_config
@@ -328,10 +328,14 @@ def measuring_model(
     Returns:
         A model from `(photos, height, width, 3)` uint8, RGB 0..255, to a dict: layer name -> `(photos, filters)`
         float32. Only these vectors leave the device.
+
+    Raises:
+        NetworkError: its input cannot hold the photos, or Keras computes it wrongly at that size.
     """
     photos = _photos(graph.model, size)
-    activating = keras.Model(graph.model.inputs[0], _activations(graph), name="activations")
-    activations = activating(_prepared(photos, graph.model, preprocessing))
+    pixels = _prepared(photos, graph.model, preprocessing)
+    _require_biases_on_channels(graph, pixels)
+    activations = keras.Model(graph.model.inputs[0], _activations(graph), name="activations")(pixels)
     means = {name: _position_mean(activations[name], site) for name, site in graph.sites.items()}
     return _compiled(keras.Model(photos, means, name="measuring"))
 
@@ -341,6 +345,7 @@ def comparing_model(
     normalized: Graph,
     scales: Mapping[str, NDArray[np.float64]],
     preprocessing: Preprocessing = "caffe",
+    size: tuple[int, int] | None = None,
 ) -> keras.Model:
     """Make the model that runs photos through the original and the normalized network side by side.
 
@@ -349,15 +354,20 @@ def comparing_model(
         normalized: the one to compare with it.
         scales: layer name -> `(filters,)`, what the normalized activations are to be multiplied by.
         preprocessing: of the photos.
+        size: their height and width, where that is known.
 
     Returns:
         A model from `(photos, height, width, 3)` uint8, RGB 0..255, to three dicts, each layer name -> array:
         `mean`, the normalized network's position means, `(photos, filters)`; `deviation`, each photo's largest
         absolute difference between scaled and original activations, `(photos,)`; `largest`, each photo's largest
         absolute original activation, `(photos,)`. The latter two have the network's outputs, too.
+
+    Raises:
+        NetworkError: as `measuring_model` has it.
     """
-    photos = _photos(graph.model, None)
+    photos = _photos(graph.model, size)
     pixels = _prepared(photos, graph.model, preprocessing)
+    _require_biases_on_channels(graph, pixels)
     before, after = (
         keras.Model(side.model.inputs[0], _activations(side) | _outputs(side), name=name)(pixels)
         for name, side in (("original", graph), ("normalized", normalized))
@@ -407,6 +417,31 @@ def _require_room_for(model: keras.Model, preprocessing: Preprocessing) -> None:
             f"{model.name}: its input is of type {dtype}, which does not hold the numbers from 0 to 255; build the "
             "network with an input of float32"
         )
+
+
+def _require_biases_on_channels(graph: Graph, pixels: Any) -> None:
+    """Refuse a network of which Keras on TensorFlow adds a bias along the wrong axis.
+
+    There Keras tells the axis of a bias by its length, and looks at the last axis first. Where the channels come first
+    and a map is as wide as it has filters, that is the width.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    outputs = {
+        step.layer.name: step.output
+        for step in graph.steps
+        if type(step.layer) in FILTERS and step.axis == 1 and len(step.output.shape) > 2 and step.layer.use_bias
+    }
+    if not outputs:
+        return
+    for name, output in keras.Model(graph.model.inputs[0], outputs)(pixels).items():
+        filters, width = output.shape[1], output.shape[-1]
+        if filters == width > 1:  # a bias of one number has no axis to mistake
+            raise NetworkError(
+                f"layer {name}: has the channels first and gives a map as wide as it has filters, {width}, and there "
+                "Keras with TensorFlow adds the bias along the width; give photos of another size, build the network "
+                "with the channels last, or set KERAS_BACKEND=jax"
+            )
 
 
 def _is_channels_first(model: keras.Model) -> bool:

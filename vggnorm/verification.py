@@ -239,7 +239,7 @@ def verify(
         scales = {layer: scale_from_mean(mean) for layer, mean in means.mean.items()}
     photos = photos.shuffled(seed)
     reader = PhotoReader(photos, geometry, limit=limit)
-    comparing = comparing_model(original, rescaled, scales, preprocessing)
+    comparing = comparing_model(original, rescaled, scales, preprocessing, (geometry.height, geometry.width))
     moments, activations, taken = None, None, NOTHING_TAKEN
     with exact_float32():
         for batch in reader.batches(batch_size):
