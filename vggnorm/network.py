@@ -26,7 +26,7 @@ from vggnorm.h5file import (
     read_shapes,
     read_weights,
     require_float,
-    require_floats,
+    require_plain_weights,
     require_writable,
     write_h5,
 )
@@ -107,7 +107,7 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     config = read_model_config(path, keras.saving.get_custom_objects())
     try:
         _require_room(config, path)
-        require_floats(path)
+        require_plain_weights(path)
         model = _build(config)
         if path.suffix == ".keras":
             model.load_weights(path)
@@ -253,7 +253,7 @@ def _download(network: str, *, include_top: bool) -> keras.Model:
 
 def _load_weights(model: keras.Model, path: Path) -> None:
     _require_file(path, f"'imagenet' or an .h5 file of {model.name}'s weights")
-    require_floats(path)
+    require_plain_weights(path)
     if path.name.endswith(".weights.h5"):
         _load_keras3_weights(model, path)
     else:
