@@ -87,3 +87,25 @@ def test_the_largest_number_of_float32_is_read(path: Path) -> None:
 
 def test_infinities_are_not_taken_for_numbers_of_16_bits() -> None:
     assert rounding_of({"a": {"kernel": np.full((3, 3, 3, 4), np.inf, np.float32)}}) is FLOAT32
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("where", ["/", "model_weights"])
+@pytest.mark.parametrize("backend", ["theano", np.bytes_("theano"), np.array("theano", dtype=h5py.string_dtype())])
+def test_the_mirrored_kernels_of_theano_are_refused(
+    reader: str, where: str, backend: Any, model: Any, path: Path
+) -> None:
+    with h5py.File(path, "r+") as file:
+        file[where].attrs["backend"] = backend
+    with pytest.raises(NetworkError, match=r"network\.h5: was written by Keras on Theano, whose kernels are mirrored"):
+        READERS[reader](path, model)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "cntk", "", 5, None])
+def test_other_backends_are_read(backend: Any, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for group in file, file["model_weights"]:
+            del group.attrs["backend"]
+            if backend is not None:
+                group.attrs["backend"] = backend
+    assert vggnorm.load_network(str(path)).get_layer("a").weights

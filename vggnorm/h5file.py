@@ -143,21 +143,37 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
             yield layer, arrays
 
 
-def require_floats(path: Path) -> None:
-    """Refuse weights that float32 does not hold: kernels of whole numbers, and numbers that are too large.
+def require_plain_weights(path: Path) -> None:
+    """Refuse weights that would be misread: mirrored kernels, whole numbers, and numbers too large for float32.
 
-    Kernels of whole numbers are those of a quantized network, and their scale stands elsewhere.
+    Kernels of whole numbers are those of a quantized network, and their scale stands elsewhere. Keras on Theano turned
+    each kernel by 180 degrees, and its files name the backend. Whether a kernel is turned in a file that names none,
+    the file does not tell.
 
     Raises:
         NetworkError: the file has such weights, or is no file of weights, or damaged.
     """
     with open_weights(path) as file:
+        _require_not_mirrored(file, path)
         for layer, datasets in _datasets(file).items():
             for dataset in datasets:
                 if len(dataset.shape) > 1:
                     require_float(path, layer, dataset.dtype)
                 if dataset.dtype.kind == "f" and dataset.dtype.itemsize > np.dtype(np.float32).itemsize:
                     _require_small(path, layer, dataset[()])
+
+
+def _require_not_mirrored(file: h5py.File, path: Path) -> None:
+    groups = [file, file.get("model_weights", file)]
+    if any(_is_theano(group.attrs.get("backend")) for group in groups):
+        raise NetworkError(
+            f"{path}: was written by Keras on Theano, whose kernels are mirrored; load it in Keras 2.2 on TensorFlow, "
+            "which turns them, and give the file that you save there"
+        )
+
+
+def _is_theano(backend: Any) -> bool:
+    return isinstance(backend, str | bytes) and _text(backend).lower() == "theano"
 
 
 def require_float(path: Path, layer: str, dtype: np.dtype[Any]) -> None:

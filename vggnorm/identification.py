@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError
-from vggnorm.h5file import holds_means, read_means, read_weights, require_floats
+from vggnorm.h5file import holds_means, read_means, read_weights, require_plain_weights
 from vggnorm.layers import Weights
 from vggnorm.matching import Matched, is_preparation, load_original, match_layers, readable_shapes
 from vggnorm.means import FilterMeans
@@ -330,7 +330,7 @@ def identify(
     shapes = readable_shapes(path)
     model = original if isinstance(original, keras.Model) else load_original(original, path)
     matched, names = match_layers(model, shapes, path)
-    require_floats(path)
+    require_plain_weights(path)
     arrays = dict(read_weights(path))
     found = {layer: _named(model.get_layer(layer), arrays[name], path) for layer, name in names.items()}
     recovery = recover_scales(model, found)

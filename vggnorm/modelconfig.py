@@ -49,6 +49,8 @@ ACTIVATIONS = _words(
 MODELS = frozenset(["Functional", "Model", "Sequential"])
 # What is no object, but a value that JSON has no word for.
 VALUES = frozenset(["__keras_tensor__", "__tuple__", "__numpy__", "TensorShape"])
+# Of an array that stands in the configuration. A text's type, unlike these, can give each entry any number of bytes.
+NUMBERS = _words("bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64")
 
 # The module under which Keras 3 writes each class. Keras 2 wrote many without one; None stands for that.
 MODULES: Mapping[str, frozenset[str]] = {
@@ -133,6 +135,8 @@ def _is_known(named: Mapping[str, Any], registered: Container[str]) -> bool:
         if not isinstance(function, str) or alias not in (None, function):
             return False
         return function in registered or (module in FUNCTION_MODULES and function in ACTIVATIONS)
+    if class_name == "__numpy__":
+        return isinstance(settings := named.get("config"), dict) and settings.get("dtype") in NUMBERS
     known = class_name in (WITHOUT_MODULE if module is None else MODULES.get(module, ()))
     return (known and alias in (None, class_name)) or (alias or class_name) in registered
 

@@ -26,7 +26,7 @@ from vggnorm.h5file import (
     read_shapes,
     read_weights,
     require_float,
-    require_floats,
+    require_plain_weights,
     require_writable,
     write_h5,
 )
@@ -45,6 +45,10 @@ AVERAGING = {
 
 SAME = 1e-5  # of the largest output: by how much two networks that compute the same may differ
 PHOTO_SIDE, NOISE_SIDE = 224, 64  # of noise for a network that takes photos, or other inputs, of any size
+
+# Of numbers in one activation of one photo: what a photo of 4096x4096 gives in VGG's first layer.
+MAX_ACTIVATIONS = 1 << 30
+MAX_CONSTANTS = 1 << 28  # bytes of the means that are settings: those of a photo of 3344x3344, and as many variances
 
 # On a CPU, XLA runs VGG's convolutions a quarter slower than TensorFlow's own kernels do. JAX has nothing else.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -103,7 +107,7 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     config = read_model_config(path, keras.saving.get_custom_objects())
     try:
         _require_room(config, path)
-        require_floats(path)
+        require_plain_weights(path)
         model = _build(config)
         if path.suffix == ".keras":
             model.load_weights(path)
@@ -143,18 +147,78 @@ def _build(config: Mapping[str, Any]) -> keras.Model:
 
 
 def _require_room(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse a configuration whose network has more weights than the file, before memory is taken for them."""
+    """Refuse a configuration whose network is too large, before memory is taken for it.
 
-    def size() -> int:
+    It may not have more weights than the file, nor more activations than `MAX_ACTIVATIONS`.
+    """
+    plain, normalizations = _without_normalizations(config)
+
+    def sizes() -> tuple[int, int, int, str]:
         with keras.StatelessScope(initialize_variables=False):
-            weights = _build(config).weights
-        return sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in weights)
+            model = _build(plain)
+            weights = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights)
+            constants = 0
+            for setting in normalizations:
+                needed = _normalization_size(model.get_layer(setting["name"]), setting["axis"])
+                if setting.get("mean") is None:
+                    weights += needed
+                else:
+                    constants += needed
+            return weights, constants, *_largest_activation(model)
 
     # In a thread of its own: Keras keeps a list, one for each thread, of the weights that are still to be initialized.
     with ThreadPoolExecutor(1) as thread:
-        needed = thread.submit(size).result()
-    if needed > path.stat().st_size:
-        raise NetworkError(f"{path}: describes a network with {needed:,} bytes of weights, and does not hold them")
+        weights, constants, largest, layer = thread.submit(sizes).result()
+    if weights > path.stat().st_size:
+        raise NetworkError(f"{path}: describes a network with {weights:,} bytes of weights, and does not hold them")
+    if constants > MAX_CONSTANTS:
+        raise NetworkError(f"{path}: its normalizations are too large, their means would take {constants:,} bytes")
+    if largest > MAX_ACTIVATIONS:
+        raise NetworkError(
+            f"{path}: layer {layer} is too large: it gives {largest:,} numbers for one photo; build the network for "
+            "smaller photos"
+        )
+
+
+def _without_normalizations(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Put a layer without weights in the place of each Normalization, and give the settings of these.
+
+    Where it is built, and that even for a look at the shapes, a Normalization takes memory for means that may be as
+    large as the photo.
+    """
+    changed = copy.deepcopy(dict(config))
+    settings = []
+    for layer in changed["config"]["layers"]:
+        if layer["class_name"] == "Normalization" and layer.get("registered_name") in (None, "Normalization"):
+            setting = layer["config"]
+            settings.append(setting)
+            layer |= {"class_name": "Rescaling", "registered_name": None}
+            kept = {key: setting[key] for key in ("name", "dtype") if key in setting}
+            layer["config"] = kept | {"scale": 1.0, "offset": 0.0}
+    return changed, settings
+
+
+def _normalization_size(stand_in: keras.Layer, axis: int | Sequence[int] | None) -> int:
+    """Tell how many bytes the mean and the variance of a Normalization have, given the layer in its place."""
+    shape = stand_in._inbound_nodes[0].input_tensors[0].shape
+    axes = () if axis is None else (axis,) if isinstance(axis, int) else axis
+    kept = [int(shape[which] or 1) for which in axes]
+    return 2 * np.dtype(np.float32).itemsize * math.prod(kept)
+
+
+def _largest_activation(model: keras.Model) -> tuple[int, str]:
+    """Tell how many numbers the largest activation has, of a photo of the network's own size, and name its layer."""
+    names, tensors = _every_tensor(model)
+    photos = [keras.Input(batch_shape=_one_photo(tensor.shape), dtype=tensor.dtype) for tensor in model.inputs]
+    activations = keras.tree.flatten(keras.Model(model.inputs, tensors)(photos))
+    sizes = [math.prod(side or 1 for side in activation.shape) for activation in activations]
+    return max(zip(sizes, names, strict=True), key=lambda pair: pair[0])  # the first of equal ones
+
+
+def _one_photo(shape: Sequence[int | None]) -> tuple[int, ...]:
+    """Give the shape of one photo, in a batch of as few as a network takes."""
+    any_size = PHOTO_SIDE if len(shape) == 4 else NOISE_SIDE
+    return (shape[0] or 1, *(any_size if side is None else side for side in shape[1:]))
 
 
 def _require_finite(model: keras.Model, path: Path) -> None:
@@ -189,7 +253,7 @@ def _download(network: str, *, include_top: bool) -> keras.Model:
 
 def _load_weights(model: keras.Model, path: Path) -> None:
     _require_file(path, f"'imagenet' or an .h5 file of {model.name}'s weights")
-    require_floats(path)
+    require_plain_weights(path)
     if path.name.endswith(".weights.h5"):
         _load_keras3_weights(model, path)
     else:
@@ -202,10 +266,16 @@ def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
     if pooling != "avg":
         raise NetworkError(f"the pooling {pooling!r} is not known; it must be one of max, avg")
 
-    def clone(layer: keras.Layer) -> keras.Layer:
-        return AVERAGING.get(type(layer), type(layer)).from_config(layer.get_config())
+    require_same_outputs(model, _cloned(model, {}), "a copy of it")
+    return _cloned(model, AVERAGING)
 
-    require_same_outputs(model, copy_network(model), "a copy of it")
+
+def _cloned(model: keras.Model, replaced: Mapping[type[keras.Layer], type[keras.Layer]]) -> keras.Model:
+    """Make a copy with layers of other kinds in the place of some."""
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        return replaced.get(type(layer), type(layer)).from_config(layer.get_config())
+
     changed = keras.models.clone_model(model, clone_function=clone)
     _give_weights(changed, model)
     return changed
@@ -574,10 +644,8 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
     (names, wanted), (other_names, found) = _every_tensor(model), _every_tensor(other)
     if len(names) != len(other_names):
         raise NetworkError(f"{model.name}: {what} has {len(other_names)} layers, and the network has {len(names)}")
-    first = model.inputs[0]
-    any_size = PHOTO_SIDE if len(first.shape) == 4 else NOISE_SIDE
-    shape = [1, *(any_size if side is None else side for side in first.shape[1:])]
-    noise = np.random.default_rng(0).integers(0, 256, shape).astype(str(first.dtype))
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, _one_photo(photo.shape)).astype(str(photo.dtype)) for photo in model.inputs]
     before, after = _run_once(model, wanted, noise), _run_once(other, found, noise)
     for name, one, another in zip(names, before, after, strict=True):
         largest = np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max(initial=0)
@@ -585,23 +653,23 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
             raise NetworkError(
                 f"{model.name}: {what} computes something else, from layer {name} on; that differs by up to "
                 f"{np.abs(another - one).max():.1e}, and its largest number is {largest:.1e}; the layer may keep state "
-                "that is not among its weights"
+                "that is not among its weights, or draw random numbers"
             )
 
 
-def _run_once(model: keras.Model, tensors: list[Any], noise: NDArray[Any]) -> list[NDArray[np.float32]]:
+def _run_once(model: keras.Model, tensors: list[Any], noise: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
     """Compute tensors of a network. Nothing is compiled, which takes longer than running it, unless it must be."""
-    giving = keras.Model(model.inputs[0], tensors)
+    giving = keras.Model(model.inputs, tensors)
     if _has_channels_first(model):
         given = _compiled(giving).predict_on_batch(noise)
     else:
-        given = giving(ops.convert_to_tensor(noise), training=False)
+        given = giving([ops.convert_to_tensor(photo) for photo in noise], training=False)
     return [np.asarray(ops.convert_to_numpy(tensor), np.float32) for tensor in keras.tree.flatten(given)]
 
 
 def _every_tensor(model: keras.Model) -> tuple[list[str], list[Any]]:
     """Give all that a network computes, from the input to the outputs, and the name of the layer of each."""
-    by_depth = keras.Model(model.inputs[0], model.outputs)._nodes_by_depth
+    by_depth = keras.Model(model.inputs, model.outputs)._nodes_by_depth
     nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     tensors = [(node.operation.name, tensor) for node in nodes for tensor in node.outputs]
     return [name for name, _ in tensors], [tensor for _, tensor in tensors]

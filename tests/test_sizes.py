@@ -1,0 +1,109 @@
+"""A small file may describe a network that takes any amount of memory: it is refused before memory is taken."""
+
+import json
+import resource
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from zoo import chain, conv
+
+import vggnorm
+from vggnorm.errors import NetworkError
+from vggnorm.modelconfig import require_known
+
+
+def save_changed(model: Any, path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Save a model as a `.keras` file whose configuration is changed: layer name -> its part, to be changed."""
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    for layer in config["config"]["layers"]:
+        layer.pop("build_config", None)
+    change({layer["config"]["name"]: layer for layer in config["config"]["layers"]})
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def peak() -> int:
+    """Give the most bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting", "value"),
+    [
+        (layers.UpSampling2D(2, name="large"), "size", [6000, 6000]),
+        (layers.ZeroPadding2D(1, name="large"), "padding", [[30000, 30000], [30000, 30000]]),
+        (layers.Resizing(8, 8, name="large"), "height", 10**8),
+    ],
+    ids=["enlarged", "padded", "resized"],
+)
+@pytest.mark.parametrize("last", [layers.Reshape((-1, 1)), layers.Activation("relu")], ids=["reshaped", "as it is"])
+def test_large_activations_are_refused(layer: Any, setting: str, value: Any, last: Any, tmp_path: Path) -> None:
+    model = chain(conv(4), layer, last)
+    path = save_changed(
+        model, tmp_path / "network.keras", lambda parts: parts["large"]["config"].update({setting: value})
+    )
+    before = peak()
+    with pytest.raises(NetworkError, match=r"layer large is too large: it gives [\d,]+ numbers for one photo"):
+        vggnorm.load_network(str(path))
+    assert peak() - before < 1 << 30  # the activations would take 4 GiB at least
+
+
+def test_activations_of_a_network_for_photos_of_any_size_are_refused(tmp_path: Path) -> None:
+    model = chain(conv(4), layers.UpSampling2D(100, name="large"), height=None, width=None)
+    model.save(tmp_path / "network.h5")
+    with pytest.raises(NetworkError, match=r"layer large is too large: it gives 2,007,040,000 numbers"):
+        vggnorm.load_network(str(tmp_path / "network.h5"))  # 22400 x 22400 x 4
+
+
+@pytest.mark.parametrize(
+    ("mean", "text"),
+    [(0.5, "their means would take 3,456,000,000 bytes"), (None, r"a network with 3,456,000,\d+ bytes of weights")],
+    ids=["a setting", "weights"],
+)
+def test_a_normalization_as_large_as_the_photo_is_refused(mean: float | None, text: str, tmp_path: Path) -> None:
+    """Of a photo of 12000x12000 and 3 colours, float32's mean and variance take 3.456e9 bytes."""
+    model = chain(layers.Normalization(axis=(1, 2, 3), mean=mean, variance=mean), conv(4))
+    photo = {"batch_shape": [None, 12000, 12000, 3]}
+    path = save_changed(model, tmp_path / "network.keras", lambda parts: parts["photo"]["config"].update(photo))
+    before = peak()
+    with pytest.raises(NetworkError, match=text):
+        vggnorm.load_network(str(path))
+    assert peak() - before < 1 << 30
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+@pytest.mark.parametrize("settings", [{"axis": None}, {"axis": -1}, {"axis": (1, 2, 3)}], ids=str)
+def test_a_normalization_by_settings_is_loaded(settings: dict[str, Any], ending: str, tmp_path: Path) -> None:
+    model = chain(layers.Normalization(mean=80.0, variance=900.0, **settings), conv(4))
+    model.save(tmp_path / f"network{ending}")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 40, 56, 3)).astype(np.float32)
+    loaded = vggnorm.load_network(str(tmp_path / f"network{ending}"))
+    normalized = keras.Model(loaded.inputs, loaded.layers[1].output).predict(pixels, verbose=0)
+    np.testing.assert_allclose(normalized, (pixels - 80) / 30, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["S500000000", "U1000000", "<U9", "V9999999", "object", None, "f4, (9,)f4"])
+def test_an_array_of_texts_in_an_argument_is_refused(dtype: Any) -> None:
+    """A single entry of such a type takes as many bytes as the type says."""
+    array = {"class_name": "__numpy__", "config": {"value": [1.0], "dtype": dtype}}
+    layer = {"class_name": "Add", "config": {"name": "add"}, "inbound_nodes": [{"args": [array], "kwargs": {}}]}
+    with pytest.raises(ValueError, match="layer add names __numpy__"):
+        require_known({"class_name": "Functional", "config": {"layers": [layer]}})
+
+
+def test_an_array_of_numbers_in_an_argument_is_known() -> None:
+    array = {"class_name": "__numpy__", "config": {"value": [1.0], "dtype": "float32"}}
+    layer = {"class_name": "Add", "config": {"name": "add"}, "inbound_nodes": [{"args": [array], "kwargs": {}}]}
+    require_known({"class_name": "Functional", "config": {"layers": [layer]}})
