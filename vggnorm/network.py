@@ -605,6 +605,10 @@ class _Differences(keras.layers.Layer):  # type: ignore[misc]  # Keras has no ty
             largest.append(ops.max(ops.where(ops.isfinite(one), ops.abs(one), 0.0)))
         return ops.stack([ops.stack(differences), ops.stack(largest)])
 
+    def compute_output_shape(self, wanted_shape: Sequence[Any], found_shape: Sequence[Any]) -> tuple[int, int]:
+        """Tell the shape, so that Keras need not trace the comparison for it."""
+        return (2, min(len(wanted_shape), len(found_shape)))
+
 
 def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> None:
     """Refuse to go on if two networks that must compute the same do not.
