@@ -103,3 +103,17 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
 def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
     check_output(tmp_path / "result")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    for force in False, True:
+        with pytest.raises(OutputError, match=r"one: cannot write into .*: Too many levels of symbolic links"):
+            check_output(tmp_path / "one", force=force)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_link_to_a_file_that_is_still_to_be_made_will_do(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    assert check_output(tmp_path / "link") == tmp_path / "link"

@@ -29,6 +29,8 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
             raise OutputError(f"{path}: is a folder; name a file")
         if not path.parent.is_dir():
             raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        with suppress(FileNotFoundError):
+            path.stat()  # fails where links lead in a circle; exists() says no more than that there is no file
         if path.exists() and not path.is_file():
             raise OutputError(f"{path}: is no regular file; give another name")
         if path.exists() and not force:
