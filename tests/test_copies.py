@@ -219,3 +219,28 @@ def test_without_a_bias_such_a_map_is_measured_right() -> None:
     expected = filter_means(photos, [("a", model.get_layer("a").get_weights()[0], np.zeros(24))])["a"]
     measured = measuring_model(read_graph(model)).predict_on_batch(photos)["a"]
     np.testing.assert_allclose(measured.mean(axis=0), expected, rtol=1e-5)
+
+
+def test_a_network_that_takes_no_photo_of_224_pixels_is_copied() -> None:
+    """Halved six times, 224 pixels are 3.5, which are rounded, and do not come back when they are doubled; 256 do."""
+    tensor = pixels = keras.Input((None, None, 3))
+    kept = []
+    for _ in range(6):
+        tensor = conv(2)(tensor)
+        kept.append(tensor)
+        tensor = layers.MaxPooling2D(2)(tensor)
+    for earlier in reversed(kept):
+        tensor = layers.Concatenate()([layers.UpSampling2D(2)(tensor), earlier])
+    model = keras.Model(pixels, conv(2)(tensor))
+    require_same_outputs(model, copy_network(model), "a copy")
+
+
+def test_what_shows_on_small_numbers_only_is_noticed() -> None:
+    """A network for pixels from -1 to 1, of which raw pixels leave nothing."""
+    model = chain(conv(4, name="a"), conv(4, name="b"))
+    kernel, _ = model.get_layer("a").get_weights()
+    model.get_layer("a").set_weights([-np.abs(kernel), np.full(4, 0.5)])
+    other = copy_network(model)
+    other.get_layer("b").set_weights([array * 3 for array in other.get_layer("b").get_weights()])
+    with pytest.raises(NetworkError, match="computes something else, from layer b on"):
+        require_same_outputs(model, other, "a copy")

@@ -135,3 +135,84 @@ def test_means_of_another_network_with_the_same_weights_are_refused(other: list[
 def test_the_networks_of_keras_are_known() -> None:
     assert is_application(keras.applications.VGG16(weights=None, include_top=False, input_shape=(64, 64, 3)))
     assert not is_application(chain(*plain()))
+
+
+class Scale(layers.Identity):  # type: ignore[misc]
+    """Somebody's own layer, which does something, though the one that it extends does nothing."""
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * 0.01
+
+
+class Rescaling(layers.Layer):  # type: ignore[misc]
+    """Somebody's own layer by the name of Keras's."""
+
+    def __init__(self, scale: float, offset: float = 0.0, seed: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        self.scale, self.offset, self.seed = scale, offset, seed
+
+    def call(self, inputs: Any) -> Any:
+        return inputs / (self.scale + self.seed)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale, "offset": self.offset, "seed": self.seed}
+
+
+class Silent(layers.Layer):  # type: ignore[misc]
+    """Somebody's own layer that does not say what its settings are."""
+
+    def __init__(self, factors: np.ndarray) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.factors
+
+    def get_config(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def test_a_layer_that_extends_an_idle_one_counts() -> None:
+    assert digest(chain(Scale(), *plain())) != digest(chain(*plain()))
+
+
+def test_somebodys_own_layer_is_not_keras_s_of_the_same_name() -> None:
+    assert digest(chain(Rescaling(3.0), *plain())) != digest(chain(layers.Rescaling(3.0), *plain()))
+
+
+def test_every_setting_of_somebodys_own_layer_counts() -> None:
+    assert digest(chain(Rescaling(3.0, seed=1), *plain())) != digest(chain(Rescaling(3.0, seed=2), *plain()))
+
+
+def test_which_of_two_like_layers_is_called_twice_counts() -> None:
+    def model(second: int) -> keras.Model:
+        pixels = keras.Input((40, 56, 3))
+        scales = [layers.Normalization(mean=0.0, variance=4.0), layers.Normalization(mean=0.0, variance=4.0)]
+        tensor = scales[1](scales[second](scales[0](pixels)))
+        return keras.Model(pixels, conv(4)(tensor))
+
+    assert digest(model(0)) != digest(model(1))
+
+
+def test_a_slope_that_keras_does_not_write_down_counts() -> None:
+    assert digest(chain(layers.ELU(0.5), *plain())) != digest(chain(layers.ELU(1.0), *plain()))
+
+
+def test_what_a_layer_in_front_computes_in_counts() -> None:
+    half = chain(layers.Rescaling(1 / 3, dtype="float16"), *plain())
+    assert digest(half) != digest(chain(layers.Rescaling(1 / 3), *plain()))
+
+
+def test_a_network_that_does_not_describe_itself_is_measured_without_a_digest(tmp_path: Path) -> None:
+    Image.new("RGB", (56, 40), (9, 80, 200)).save(tmp_path / "photo.png")
+    model = settle(chain(Silent(np.float32([1, 2, 3])), *plain()))
+    assert architecture_sha256(read_graph(model)) is None
+    assert not is_application(model)
+    assert vggnorm.compute_means(model, tmp_path).recipe.architecture_sha256 is None
+
+
+def test_a_layer_of_a_script_is_measured_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rescaling, "__module__", "__main__")
+    Image.new("RGB", (56, 40), (9, 80, 200)).save(tmp_path / "photo.png")
+    model = settle(chain(Rescaling(3.0), *plain()))
+    assert vggnorm.compute_means(model, tmp_path).recipe.architecture_sha256 == digest(model)

@@ -338,10 +338,12 @@ def test_a_list_is_identified_by_names_and_sizes(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     assert photos.sha256() == hashlib.sha256("\0".join(["a.png", "0", "b.png", "5", ""]).encode()).hexdigest()
     (tmp_path / "a.png").write_bytes(b"1")
-    changed = photos.sha256()
+    changed = find_photos(tmp_path).sha256()
     (tmp_path / "a.png").unlink()
-    gone = photos.sha256()
-    assert len({changed, gone, find_photos(tmp_path).sha256()}) == 3
+    (tmp_path / "a.png").symlink_to(tmp_path / "nowhere")
+    nowhere = find_photos(tmp_path).sha256()
+    (tmp_path / "a.png").unlink()
+    assert len({photos.sha256(), changed, nowhere, find_photos(tmp_path).sha256()}) == 4
 
 
 def test_shards_are_disjoint_and_together_all() -> None:
@@ -992,6 +994,25 @@ def test_a_webp_that_is_too_large_is_refused_before_it_is_opened(
     monkeypatch.setattr(Image, "open", None)
     with pytest.raises(PhotoError, match="is too large: 12000 x 12000 pixels"):
         decode_photo(tmp_path / "photo.webp", SMALL)
+
+
+def test_a_photo_of_the_same_size_that_is_replaced_before_the_run_ends_it(tmp_path: Path) -> None:
+    make_photos(tmp_path, 3)
+    photos = find_photos(tmp_path)
+    path = tmp_path / photos.names[1]
+    content, status = path.read_bytes(), path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+    with pytest.raises(PhotoError, match="has changed since the photos were listed"):
+        list(PhotoReader(photos, SMALL).batches(8))
+
+
+def test_a_progressive_jpeg_is_held_whole(tmp_path: Path) -> None:
+    held: list[int] = []
+    for name, progressive in (("a.jpg", False), ("b.jpg", True)):
+        Image.new("RGB", (800, 600)).save(tmp_path / name, progressive=progressive)
+        images._decode(tmp_path / name, Geometry(8), held.append)
+    assert held == [100 * 75, 800 * 600]
 
 
 def test_a_photo_that_was_there_for_nobody_is_skipped(tmp_path: Path) -> None:

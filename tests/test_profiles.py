@@ -148,6 +148,12 @@ def test_inks_are_converted_by_their_own_profile_or_not_at_all(pixels: np.ndarra
         decode_photo(tmp_path / "photo.tif", CONVERT)
 
 
+def test_a_profile_for_greys_is_not_applied_to_colours(pixels: np.ndarray, tmp_path: Path) -> None:
+    path = save(tmp_path / "photo.png", pixels, profile(b"GRAY", {b"kTRC": curve(1.8)}))
+    with pytest.raises(PhotoError, match="is RGB, and carries a colour profile for L; remove the profile"):
+        decode_photo(path, CONVERT)
+
+
 def measure(model: Any, folder: Path, **options: Any) -> tuple[FilterMeans, list[str]]:
     said: list[str] = []
     means = compute_means(model, folder, size=16, say=said.append, fit="stretch", **options)

@@ -29,6 +29,7 @@ from vggnorm.modes import read_samples, to_rgb, why_no_image
 from vggnorm.profiles import embedded_profile, to_srgb
 
 Pixels = NDArray[np.uint8]
+Look = tuple[int, int]  # size of a file in bytes, and the time of its last change in nanoseconds
 Hold = Callable[[int], object]  # is told how many pixels are about to be decoded, and may wait until there is room
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -81,6 +82,7 @@ class PhotoList:
         missing: how many more photos the annotation file lists, and the folder lacks.
         left_out: folders of COCO's masks that were not searched, below `folder` -> how many images each holds.
         other_endings: endings of the files that were taken for no images -> how many files have each.
+        looks: name -> the size and the time of the last change of each file when it was found; None if nobody may look.
     """
 
     folder: Path
@@ -90,6 +92,7 @@ class PhotoList:
     missing: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
     other_endings: Mapping[str, int] = field(default_factory=dict, hash=False)
+    looks: Mapping[str, "Look | None"] = field(default_factory=dict, compare=False)
 
     @property
     def folders(self) -> dict[str, int]:
@@ -139,8 +142,18 @@ class PhotoList:
         """
         digest = hashlib.sha256()
         for name in self.names:
-            digest.update(os.fsencode(name) + b"\0" + _file_size(self.folder / name).encode() + b"\0")
+            found = self.look(name)
+            size = "unknown" if found is None else str(found[0])  # why it is unknown is told when its turn comes
+            digest.update(os.fsencode(name) + b"\0" + size.encode() + b"\0")
         return digest.hexdigest()
+
+    def looked_at(self) -> "PhotoList":
+        """Look at each file, so that one that changes from now on is noticed."""
+        return replace(self, looks={name: _look(self.folder / name) for name in self.names})
+
+    def look(self, name: str) -> "Look | None":
+        """Give the size and the time of the last change that a file had when it was found, or has now."""
+        return self.looks[name] if name in self.looks else _look(self.folder / name)
 
 
 def find_photos(
@@ -175,13 +188,14 @@ def find_photos(
     if annotations is None:
         if categories:
             raise PhotoError("categories are known from an annotation file only; give that with --annotations")
-        return photos
+        return photos.looked_at()
     annotations = Path(annotations)
     listed = [photo.file_name for photo in list_photos(annotations, categories)]
     chosen, missing = _match(listed, photos.names, annotations)
     if not chosen:
         raise PhotoError(f"{folder}: holds none of the {missing} photos listed in {annotations}; do they match?")
-    return replace(photos, names=tuple(chosen), annotations=annotations, categories=tuple(categories), missing=missing)
+    chosen_photos = replace(photos, names=tuple(chosen), annotations=annotations, categories=tuple(categories))
+    return replace(chosen_photos, missing=missing).looked_at()
 
 
 def _match(listed: Sequence[str], found: Sequence[str], annotations: Path) -> tuple[list[str], int]:
@@ -238,13 +252,6 @@ def _few(lines: list[str]) -> list[str]:
 def _left_out_line(folder: Path, count: int) -> str:
     images = _count(count, "image")
     return f"left out {images} in {folder}: it is named as COCO's masks are; give it as the data to take them"
-
-
-def _file_size(path: Path) -> str:
-    try:
-        return str(path.stat().st_size)
-    except OSError:  # that it cannot be read is told when its turn comes
-        return "unknown"
 
 
 def _search(folder: Path) -> PhotoList:
@@ -356,17 +363,24 @@ def _load(path: Path, geometry: Geometry, hold: Hold) -> tuple[Image.Image, bool
             _check_pixels(*size)
             hold(size[0] * size[1])
         with Image.open(path, formats=FORMATS) as image:
-            _check_pixels(*image.size)
+            full_size = image.size
+            _check_pixels(*full_size)
             samples = read_samples(image)
             _draft(image, geometry)
             if size is None:
-                hold(image.width * image.height)
+                hold(_pixels_to_decode(image, full_size))
             image.load()
             profile = embedded_profile(image)
             pixels = to_rgb(image, samples)
             if profile is not None and geometry.color_profiles == "convert":
                 pixels = to_srgb(pixels, image, profile)
             return _turn_upright(pixels, image), profile is not None
+
+
+def _pixels_to_decode(image: Image.Image, full_size: tuple[int, int]) -> int:
+    """Count the pixels that decoding takes memory for: a progressive JPEG takes it for all, however it is reduced."""
+    width, height = full_size if image.info.get("progressive") else image.size
+    return width * height
 
 
 def _hold_nothing(_: int) -> None:
@@ -569,7 +583,7 @@ class PhotoReader:
         self.profile_count = 0
         self._budget = PixelBudget(MAX_PIXELS)
         self._place = _identity(photos.folder)
-        self._listed = {photos.folder / name: _look(photos.folder / name) for name in photos.names}
+        self._listed = {photos.folder / name: photos.look(name) for name in photos.names}
 
     def total(self, taken: Taken) -> int:
         """How many there are to be done, as far as can be told: one that is skipped does not count for the limit."""
@@ -690,7 +704,7 @@ def _add(taken: Taken, photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]
     )
 
 
-def _look(path: Path) -> tuple[int, int] | None:
+def _look(path: Path) -> Look | None:
     """Give the size of a file and the time of its last change; None if there is none, or nobody may look."""
     try:
         status = path.stat()

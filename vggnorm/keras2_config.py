@@ -49,7 +49,7 @@ def _layer(layer: Config) -> dict[str, Any]:
         if name not in dropped or value != dropped[name]
     }
     class_name = layer["class_name"]
-    if not layer.get("module", "keras").startswith("keras"):  # a registered layer of somebody's own
+    if not (layer.get("module", "keras") or "").startswith("keras"):  # of somebody's own; None in a script or notebook
         class_name = layer["registered_name"] or class_name
     translated = {"class_name": class_name, "config": config}
     if "inbound_nodes" in layer:  # not in a Sequential model

@@ -180,7 +180,8 @@ def compute_means(
             keeper.require(kept, recipe)
             kept.require_layers(graph.filters)
             machines = join_machines([kept.recipe.machine, recipe.machine])
-            means = replace(kept, recipe=replace(kept.recipe, machine=machines))
+            goes_on = replace(kept.recipe, machine=machines, architecture_sha256=recipe.architecture_sha256)
+            means = replace(kept, recipe=goes_on)
             if kept.recipe.machine not in ("", recipe.machine):
                 say(f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}")
             say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")

@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -33,6 +33,7 @@ from vggnorm.h5file import (
 from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import FILTERS, as_channels
 from vggnorm.means import FilterMeans, require_not_negative
+from vggnorm.precision import exact_float32
 from vggnorm.rescale import scale_from_mean
 from vggnorm.untrusted import open_hdf5, read_model_config
 
@@ -44,11 +45,14 @@ AVERAGING = {
 }
 
 SAME = 1e-5  # of the largest output: by how much two networks that compute the same may differ
-PHOTO_SIDE, NOISE_SIDE = 224, 64  # of noise for a network that takes photos, or other inputs, of any size
+# Of noise for a network that takes photos of any size: the first at which it runs. And for other inputs of any size.
+SIDES, NOISE_SIDE = (224, 256, 512), 64
 
 # Of numbers in one activation of one photo: what a photo of 4096x4096 gives in VGG's first layer.
 MAX_ACTIVATIONS = 1 << 30
 MAX_CONSTANTS = 1 << 28  # bytes of the means that are settings: those of a photo of 3344x3344, and as many variances
+
+Shape = tuple[int, ...]
 
 # On a CPU, XLA runs VGG's convolutions a quarter slower than TensorFlow's own kernels do. JAX has nothing else.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -209,16 +213,48 @@ def _normalization_size(stand_in: keras.Layer, axis: int | Sequence[int] | None)
 def _largest_activation(model: keras.Model) -> tuple[int, str]:
     """Tell how many numbers the largest activation has, of a photo of the network's own size, and name its layer."""
     names, tensors = _every_tensor(model)
-    photos = [keras.Input(batch_shape=_one_photo(tensor.shape), dtype=tensor.dtype) for tensor in model.inputs]
-    activations = keras.tree.flatten(keras.Model(model.inputs, tensors)(photos))
+    kinds = [tensor.dtype for tensor in model.inputs]
+
+    def shapes_of_all(shapes: Sequence[Shape]) -> list[Any]:
+        photos = [keras.Input(batch_shape=shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        return list(keras.tree.flatten(keras.Model(model.inputs, tensors)(photos)))
+
+    activations = _at_a_fitting_size(model, shapes_of_all)
     sizes = [math.prod(side or 1 for side in activation.shape) for activation in activations]
     return max(zip(sizes, names, strict=True), key=lambda pair: pair[0])  # the first of equal ones
 
 
-def _one_photo(shape: Sequence[int | None]) -> tuple[int, ...]:
+def _at_a_fitting_size(model: keras.Model, run: Callable[[Sequence[Shape]], Any]) -> Any:
+    """Do something with the shape of one photo; of a network that takes any size, with one that it does take.
+
+    Args:
+        model: the network.
+        run: takes a shape for each input. It is called again with a larger one if Keras raises an error.
+
+    Raises:
+        NetworkError: Keras raises an error for each size; the text has the last one.
+    """
+
+    def shapes(side: int) -> list[Shape]:
+        return [_one_photo(tensor.shape, side) for tensor in model.inputs]
+
+    if all(None not in tensor.shape[1:] for tensor in model.inputs):
+        return run(shapes(SIDES[0]))
+    for side in SIDES:
+        try:
+            return run(shapes(side))
+        except NetworkError:
+            raise
+        except Exception as error:  # each backend has errors of its own for a size that does not fit
+            failure = error
+    reason = " ".join(str(failure).split())[:200]
+    raise NetworkError(f"{model.name}: cannot be run on a photo of {SIDES[-1]} pixels: {reason}") from failure
+
+
+def _one_photo(shape: Sequence[int | None], side: int) -> Shape:
     """Give the shape of one photo, in a batch of as few as a network takes."""
-    any_size = PHOTO_SIDE if len(shape) == 4 else NOISE_SIDE
-    return (shape[0] or 1, *(any_size if side is None else side for side in shape[1:]))
+    any_size = side if len(shape) == 4 else NOISE_SIDE
+    return (shape[0] or 1, *(any_size if length is None else length for length in shape[1:]))
 
 
 def _require_finite(model: keras.Model, path: Path) -> None:
@@ -630,7 +666,7 @@ def _finalize(model: keras.Model) -> None:
 def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> None:
     """Refuse to go on if two networks that must compute the same do not.
 
-    Both are given one picture of noise, and every layer of them is compared: a difference behind the first layer may
+    Both are given two pictures of noise, and every layer of them is compared: a difference behind the first layer may
     not show in the outputs, where they are saturated. A layer may differ by `SAME` of its largest number.
 
     Args:
@@ -644,17 +680,37 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
     (names, wanted), (other_names, found) = _every_tensor(model), _every_tensor(other)
     if len(names) != len(other_names):
         raise NetworkError(f"{model.name}: {what} has {len(other_names)} layers, and the network has {len(names)}")
+
+    def compare(shapes: Sequence[Shape]) -> None:
+        for noise in _pictures_of_noise(model, shapes):
+            before, after = _run_once(model, wanted, noise), _run_once(other, found, noise)
+            for name, one, another in zip(names, before, after, strict=True):
+                _require_same(f"{model.name}: {what} computes something else, from layer {name} on", one, another)
+
+    with exact_float32():
+        _at_a_fitting_size(model, compare)
+
+
+def _pictures_of_noise(model: keras.Model, shapes: Sequence[Shape]) -> Iterator[list[NDArray[Any]]]:
+    """Give noise from 0 to 255, which some networks take, and from -1 to 1, which others take."""
     random = np.random.default_rng(0)
-    noise = [random.integers(0, 256, _one_photo(photo.shape)).astype(str(photo.dtype)) for photo in model.inputs]
-    before, after = _run_once(model, wanted, noise), _run_once(other, found, noise)
-    for name, one, another in zip(names, before, after, strict=True):
-        largest = np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max(initial=0)
-        if not np.allclose(another, one, rtol=0, atol=SAME * largest, equal_nan=True):
-            raise NetworkError(
-                f"{model.name}: {what} computes something else, from layer {name} on; that differs by up to "
-                f"{np.abs(another - one).max():.1e}, and its largest number is {largest:.1e}; the layer may keep state "
-                "that is not among its weights, or draw random numbers"
-            )
+    for low, high in ((0, 255), (-1, 1)):
+        pictures = [random.uniform(low, high, shape) for shape in shapes]
+        yield [_as_input(picture, str(tensor.dtype)) for picture, tensor in zip(pictures, model.inputs, strict=True)]
+
+
+def _as_input(picture: NDArray[np.float64], dtype: str) -> NDArray[Any]:
+    return np.abs(picture).round().astype(dtype) if "int" in dtype else picture.astype(np.float32)
+
+
+def _require_same(trouble: str, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    largest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max(initial=0)
+    if not np.allclose(found, wanted, rtol=0, atol=SAME * largest, equal_nan=True):
+        difference = np.abs(found - wanted).max()
+        raise NetworkError(
+            f"{trouble}; that differs by up to {difference:.1e}, and its largest number is {largest:.1e}; the layer "
+            "may keep state that is not among its weights, or draw random numbers"
+        )
 
 
 def _run_once(model: keras.Model, tensors: list[Any], noise: list[NDArray[Any]]) -> list[NDArray[np.float32]]:
@@ -711,7 +767,10 @@ def require_measured_on(graph: Graph, means: FilterMeans) -> None:
 
 def is_application(model: keras.Model) -> bool:
     """Tell whether a network is VGG16 or VGG19 as Keras builds them, with max or average pooling."""
-    found = describe(read_graph(model))
+    graph = read_graph(model)
+    if architecture_sha256(graph) is None:
+        return False
+    found = describe(graph)
 
     def own(include_top: bool) -> list[str]:
         with keras.StatelessScope(initialize_variables=False):
@@ -773,7 +832,11 @@ def require_network_saveable(model: keras.Model) -> None:
         NetworkError: the name of a layer is too long for the file.
     """
     names = {layer.name: list(_named_weights(layer)) for layer in model.layers}
-    require_writable(to_keras2(type(model).__name__, model.get_config()), names)
+    try:
+        config = to_keras2(type(model).__name__, model.get_config())
+    except NotImplementedError:  # a layer of somebody's own does not describe itself; its means are wanted all the same
+        return
+    require_writable(config, names)
 
 
 def _named_weights(layer: keras.Layer) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from vggnorm.errors import PhotoError
 INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 SAME = 2  # of 255: the numbers of two profiles for sRGB differ by no more, for they round and bend differently
 STEPS = 9  # of each channel, of the colours on which profiles are compared
+GREY = ("1", "L", "LA", "La")  # Pillow's modes of grey pixels, and those of 16 bits, which begin with I;
 MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile -> mode of the pixels that it is for
 
 
@@ -38,7 +39,8 @@ def to_srgb(image: Image.Image, source: Image.Image, profile: bytes) -> Image.Im
         PhotoError: the profile cannot be read, or is for other pixels. The text is the reason alone.
     """
     mode = _mode(profile)
-    if (mode == "CMYK") != (source.mode == "CMYK"):
+    is_grey = source.mode in GREY or source.mode.startswith("I;")
+    if (mode == "CMYK") != (source.mode == "CMYK") or (mode == "L" and not is_grey):
         raise PhotoError(f"is {source.mode}, and carries a colour profile for {mode}; remove the profile")
     pixels = {"RGB": image, "L": image.getchannel(0), "CMYK": source}[mode]
     try:
@@ -70,7 +72,7 @@ def _convert(pixels: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _changes_colours(profile: bytes) -> bool:
     """Tell whether a profile means other colours by some number than sRGB does; so if it cannot be read.
 
