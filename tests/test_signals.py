@@ -37,7 +37,9 @@ def start(many_photos: Path, chain_file: Path, tmp_path: Path) -> Callable[..., 
     """Start compute-means in a folder of its own, with lines of progress every 0.05 seconds."""
 
     def start(*options: str, before: str = "", output: str = "means.npy") -> subprocess.Popen[str]:
-        program = "import vggnorm.progress; vggnorm.progress.SECONDS_BETWEEN_LINES = 0.05\n"
+        # Whoever runs the tests may have SIGINT ignored, as shells do for what runs in the background.
+        program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        program += "import vggnorm.progress; vggnorm.progress.SECONDS_BETWEEN_LINES = 0.05\n"
         program += f"{before}\nfrom vggnorm.cli import main; main(prog_name='vggnorm')"
         arguments = ["compute-means", "--data", many_photos, "--network", chain_file, "--preprocessing", "none"]
         arguments += ["--size", "96", "--batch-size", "4", "-o", output, *options]
