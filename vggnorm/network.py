@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import hashlib
-import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from vggnorm.keras2_config import to_keras2
 from vggnorm.layers import as_channels
 from vggnorm.means import FilterMeans, require_not_negative
 from vggnorm.rescale import scale_from_mean
+from vggnorm.room import noise_shape, require_room, require_usual_activations
 from vggnorm.untrusted import open_hdf5, read_model_config
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
@@ -36,7 +36,6 @@ AVERAGING = {
 }
 
 SAME = 1e-5  # of the largest output: by how much two networks that compute the same may differ
-PHOTO_SIDE, NOISE_SIDE = 224, 64  # of noise for a network that takes photos, or other inputs, of any size
 
 # On a CPU, XLA runs VGG's convolutions a quarter slower than TensorFlow's own kernels do. JAX has nothing else.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -94,7 +93,7 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     _require_file(path, "a .keras or .h5 file of a model")
     config = read_model_config(path, keras.saving.get_custom_objects())
     try:
-        _require_room(config, path)
+        require_room(config, path, _build)
         require_floats(path)
         model = _build(config)
         if path.suffix == ".keras":
@@ -132,21 +131,6 @@ def _build(config: Mapping[str, Any]) -> keras.Model:
     """Build a model, without its weights, from a configuration in the words of Keras 2 or 3."""
     kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
     return kind.from_config(copy.deepcopy(config["config"]))  # Keras takes it apart
-
-
-def _require_room(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse a configuration whose network has more weights than the file, before memory is taken for them."""
-
-    def size() -> int:
-        with keras.StatelessScope(initialize_variables=False):
-            weights = _build(config).weights
-        return sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in weights)
-
-    # In a thread of its own: Keras keeps a list, one for each thread, of the weights that are still to be initialized.
-    with ThreadPoolExecutor(1) as thread:
-        needed = thread.submit(size).result()
-    if needed > path.stat().st_size:
-        raise NetworkError(f"{path}: describes a network with {needed:,} bytes of weights, and does not hold them")
 
 
 def _require_finite(model: keras.Model, path: Path) -> None:
@@ -504,11 +488,11 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
         what: what to call `other` in the error.
 
     Raises:
-        NetworkError: the outputs differ.
+        NetworkError: the outputs differ; or they would take too much memory to compute.
     """
-    sides = model.inputs[0].shape[1:]
-    any_size = PHOTO_SIDE if len(sides) == 3 else NOISE_SIDE
-    shape = [1, *(any_size if side is None else side for side in sides)]
+    shape = noise_shape(model)
+    for network in model, other:
+        require_usual_activations(network, shape)
     noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     for index, (wanted, found) in enumerate(zip(_run_once(model, noise), _run_once(other, noise), strict=True)):
         largest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max()
@@ -570,7 +554,7 @@ def is_application(model: keras.Model) -> bool:
                 describe(read_graph(build(weights=None, include_top=include_top))) for build in APPLICATIONS.values()
             ]
 
-    with ThreadPoolExecutor(1) as thread:  # see _require_room
+    with ThreadPoolExecutor(1) as thread:  # see vggnorm.room.require_room
         descriptions = [text for top in (False, True) for text in thread.submit(own, top).result()]
     return any(found in (text, text.replace("MaxPooling2D", "AveragePooling2D")) for text in descriptions)
 
