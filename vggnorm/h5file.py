@@ -122,7 +122,9 @@ def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
     """
     with open_weights(path) as file:
         return {
-            layer: [dataset.shape for dataset in datasets] for layer, datasets in _datasets(file).items() if datasets
+            layer: [dataset.shape for dataset in datasets]
+            for layer, datasets in _datasets(file, path).items()
+            if datasets
         }
 
 
@@ -135,23 +137,40 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
         NetworkError: the file is no such file, or damaged.
     """
     with open_weights(path) as file:
-        for layer, datasets in _datasets(file).items():
-            try:
-                arrays = [dataset[()] for dataset in datasets]
-            except (OSError, RuntimeError) as error:
-                raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
-            yield layer, arrays
+        for layer, datasets in _datasets(file, path).items():
+            yield layer, [_read_array(dataset, path, layer) for dataset in datasets]
+
+
+def _read_array(dataset: h5py.Dataset, path: Path, layer: str) -> NDArray[Any]:
+    """Read one weight; refuse numbers that float32, in which networks compute, would make infinite."""
+    try:
+        array: NDArray[Any] = dataset[()]
+    except (OSError, RuntimeError) as error:
+        raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
+    if array.dtype == np.float64:
+        largest = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0.0)
+        if largest > np.finfo(np.float32).max:
+            raise NetworkError(
+                f"{path}: layer {layer} has a weight of {largest:.1e}, and float32, in which networks compute, ends at "
+                f"{np.finfo(np.float32).max:.1e}; the file is damaged, or its training failed"
+            )
+    return array
 
 
 def require_floats(path: Path) -> None:
-    """Refuse kernels that are whole numbers, as quantized networks have: their scale stands elsewhere.
+    """Refuse what Keras would turn into other numbers without a word.
+
+    Those are kernels of whole numbers, as quantized networks have, whose scale stands elsewhere; and numbers beyond
+    float32's.
 
     Raises:
-        NetworkError: the file has such a kernel, or is no file of weights, or damaged.
+        NetworkError: the file has such a weight, or is no file of weights, or damaged.
     """
     with open_weights(path) as file:
-        for layer, datasets in _datasets(file).items():
+        for layer, datasets in _datasets(file, path).items():
             for dataset in datasets:
+                if dataset.dtype == np.float64:
+                    _read_array(dataset, path, layer)
                 if len(dataset.shape) > 1 and dataset.dtype.kind != "f":
                     raise NetworkError(
                         f"{path}: layer {layer} has weights of type {dataset.dtype}, whose scale is not known; give "
@@ -265,39 +284,52 @@ def _write_means(file: h5py.File, means: FilterMeans) -> None:
 
 def _check_written(path: Path, weights: Weights) -> None:
     with open_hdf5(path) as file:
-        for layer, datasets in _datasets(file).items():
+        for layer, datasets in _datasets(file, path).items():
             for dataset, array in zip(datasets, weights[layer].values(), strict=True):
                 if not np.array_equal(dataset[()], array, equal_nan=True):
                     raise OSError(f"layer {layer} reads back otherwise than it was written")
 
 
-def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
-    """Find the weights where Keras 2 kept them: at the root, or under `model_weights` in a whole model's file."""
-    if "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys():
-        return _keras3_datasets(file)
+def _datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
+    """Find the weights in a file of Keras 2 or 3.
+
+    Raises:
+        NetworkError: it is no such file, damaged, or a weight in it is no array.
+    """
+    is_keras3 = "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys()
     try:
-        root = file.get("model_weights", file)
-        return {
-            layer: [root[layer][name] for name in _read_names(root[layer], "weight_names")]
-            for layer in _read_names(root, "layer_names")
-        }
+        layers = _keras3_items(file) if is_keras3 else _keras2_items(file)
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise NetworkError(f"{file.filename}: is no Keras .h5 file of weights, or damaged: {error}") from error
+        raise NetworkError(f"{path}: is no Keras file of weights, or damaged: {error}") from error
+    for layer, items in layers.items():
+        for item in items:
+            if not isinstance(item, h5py.Dataset):
+                raise NetworkError(
+                    f"{path}: is damaged: layer {layer} has a group in the place of a weight, {item.name}; get the "
+                    "file again, or save it again"
+                )
+    return layers
 
 
-def _keras3_datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
-    """Find the weights where Keras 3 keeps them: `layers/conv2d_1/vars/0`, with the layer's own name as an attribute.
+def _keras2_items(file: h5py.File) -> dict[str, list[Any]]:
+    """Look where Keras 2 kept the weights: at the root, or under `model_weights` in a whole model's file."""
+    root = file.get("model_weights", file)
+    return {
+        layer: [root[layer][name] for name in _read_names(root[layer], "weight_names")]
+        for layer in _read_names(root, "layer_names")
+    }
+
+
+def _keras3_items(file: h5py.File) -> dict[str, list[Any]]:
+    """Look where Keras 3 keeps the weights: `layers/conv2d_1/vars/0`, with the layer's own name as an attribute.
 
     The order is that in which Keras counts the layers of a kind; of several kinds, one comes after the other.
     """
-    try:
-        groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
-        return {
-            _text(group.attrs.get("name", name)): [group[index] for index in sorted(group, key=int)]
-            for name, group in groups.items()
-        }
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise NetworkError(f"{file.filename}: is no Keras file of weights, or damaged: {error}") from error
+    groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
+    return {
+        _text(group.attrs.get("name", name)): [group[index] for index in sorted(group, key=int)]
+        for name, group in groups.items()
+    }
 
 
 def _counted(name: str) -> tuple[str, int]:
