@@ -133,8 +133,12 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
 
     (Keras's own reader takes all that a file lists for a layer into memory before it looks how much a layer needs.)
 
+    The kernels are taken as they stand. Theano turned kernels by 180 degrees when it convolved, and TensorFlow does
+    not. Keras 2 wrote into a file which backend its kernels are for; those for Theano are refused. Keras 1 did not, and
+    nothing else in such a file tells; see docs/weights.md.
+
     Raises:
-        NetworkError: the file is no such file, or damaged.
+        NetworkError: the file is no such file, or damaged; or its kernels are for Theano.
     """
     with open_weights(path) as file:
         for layer, datasets in _datasets(file, path).items():
@@ -155,6 +159,16 @@ def _read_array(dataset: h5py.Dataset, path: Path, layer: str) -> NDArray[Any]:
                 f"{np.finfo(np.float32).max:.1e}; the file is damaged, or its training failed"
             )
     return array
+
+
+def names_backend(path: Path) -> bool:
+    """Tell whether a file says for which backend its kernels are; those of Keras 3, which has no Theano, need not.
+
+    Raises:
+        NetworkError: the file cannot be read, or is no HDF5 file.
+    """
+    with open_weights(path) as file:
+        return _is_keras3(file) or bool(_backends(file))
 
 
 def require_floats(path: Path) -> None:
@@ -294,11 +308,15 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
     """Find the weights in a file of Keras 2 or 3.
 
     Raises:
-        NetworkError: it is no such file, damaged, or a weight in it is no array.
+        NetworkError: it is no such file, damaged, or a weight in it is no array; or its kernels are for Theano.
     """
-    is_keras3 = "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys()
+    if "theano" in _backends(file):
+        raise NetworkError(
+            f"{path}: was written with Theano as Keras's backend, and its kernels are turned by 180 degrees; load it "
+            "in Keras 2.3 with TensorFlow as backend, which turns them back, and save it again"
+        )
     try:
-        layers = _keras3_items(file) if is_keras3 else _keras2_items(file)
+        layers = _keras3_items(file) if _is_keras3(file) else _keras2_items(file)
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise NetworkError(f"{path}: is no Keras file of weights, or damaged: {error}") from error
     for layer, items in layers.items():
@@ -309,6 +327,17 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
                     "file again, or save it again"
                 )
     return layers
+
+
+def _is_keras3(file: h5py.File) -> bool:
+    return "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys()
+
+
+def _backends(file: h5py.File) -> set[str]:
+    """Tell what Keras 2 wrote of the backend, at the root or beside the weights."""
+    groups = [file, file.get("model_weights")]
+    values = [group.attrs.get("backend", []) for group in groups if isinstance(group, h5py.Group)]
+    return {str(_text(value)).lower() for group_values in values for value in np.ravel(group_values)}
 
 
 def _keras2_items(file: h5py.File) -> dict[str, list[Any]]:

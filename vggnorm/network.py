@@ -93,8 +93,8 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     _require_file(path, "a .keras or .h5 file of a model")
     config = read_model_config(path, keras.saving.get_custom_objects())
     try:
-        require_room(config, path, _build)
         require_floats(path)
+        require_room(config, path, _build)
         model = _build(config)
         if path.suffix == ".keras":
             model.load_weights(path)
