@@ -47,27 +47,10 @@ def replace(path: Path, weight: str, change: Callable[[Any], Any]) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("weight", ["kernel:0", "bias:0"])
-@pytest.mark.parametrize("change", [lambda _: None, lambda _: h5py.Empty("float32")], ids=["group", "empty"])
-def test_what_is_no_array_is_refused(reader: str, weight: str, change: Any, model: Any, path: Path) -> None:
-    replace(path, weight, change)
-    with pytest.raises(NetworkError, match=rf"network\.h5: .* /model_weights/a/a/{weight} is not an array of numbers$"):
-        READERS[reader](path, model)
-
-
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("weight", ["kernel:0", "bias:0"])
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "bool"])
 def test_whole_numbers_are_refused(reader: str, weight: str, dtype: str, model: Any, path: Path) -> None:
     replace(path, weight, lambda array: (array * 100).astype(dtype))
     with pytest.raises(NetworkError, match=f"layer a has weights of type {dtype}, whose scale is not known"):
-        READERS[reader](path, model)
-
-
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("weight", ["kernel:0", "bias:0"])
-def test_numbers_too_large_for_float32_are_refused(reader: str, weight: str, model: Any, path: Path) -> None:
-    replace(path, weight, lambda array: np.full(array.shape, -1e200))
-    with pytest.raises(NetworkError, match=r"layer a has a weight of 1\.0e\+200, which is too large for float32"):
         READERS[reader](path, model)
 
 
@@ -97,7 +80,7 @@ def test_the_mirrored_kernels_of_theano_are_refused(
 ) -> None:
     with h5py.File(path, "r+") as file:
         file[where].attrs["backend"] = backend
-    with pytest.raises(NetworkError, match=r"network\.h5: was written by Keras on Theano, whose kernels are mirrored"):
+    with pytest.raises(NetworkError, match=r"network\.h5: was written with Theano as Keras's backend"):
         READERS[reader](path, model)
 
 

@@ -109,7 +109,7 @@ def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     for force in False, True:
-        with pytest.raises(OutputError, match=r"one: cannot write into .*: Too many levels of symbolic links"):
+        with pytest.raises(OutputError, match=r"one is a link that leads back to itself; give another name"):
             check_output(tmp_path / "one", force=force)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one", "two"]
 

@@ -17,7 +17,7 @@ from vggnorm import signals
 from vggnorm.checkpoint import say_what_is_kept
 from vggnorm.errors import MeansError, NetworkError, OutputError, StoppedError, VggnormError
 from vggnorm.geometry import MAX_SIDE, ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
-from vggnorm.h5file import check_h5_output, is_hdf5, read_means
+from vggnorm.h5file import check_h5_output, is_hdf5, names_backend, read_means
 from vggnorm.lock import locked
 from vggnorm.means import FilterMeans, load_means, save_means
 from vggnorm.output import check_output, remove_leftovers
@@ -472,6 +472,11 @@ def inspect(
     """
     if original is not None:
         found = _identify(file, original, data, means_file, limit)
+        if not names_backend(file):
+            say(
+                f"{file}: does not name the backend that it was written with; whether its kernels are turned by 180 "
+                "degrees, as Theano's are, only the comparison with the original tells"
+            )
         if as_json:
             echo_json(found.to_dict())
         else:

@@ -122,7 +122,9 @@ def read_shapes(path: Path) -> dict[str, list[tuple[int, ...]]]:
     """
     with open_weights(path) as file:
         return {
-            layer: [dataset.shape for dataset in datasets] for layer, datasets in _datasets(file).items() if datasets
+            layer: [dataset.shape for dataset in datasets]
+            for layer, datasets in _datasets(file, path).items()
+            if datasets
         }
 
 
@@ -131,49 +133,60 @@ def read_weights(path: Path) -> Iterator[tuple[str, list[NDArray[Any]]]]:
 
     (Keras's own reader takes all that a file lists for a layer into memory before it looks how much a layer needs.)
 
+    The kernels are taken as they stand. Theano turned kernels by 180 degrees when it convolved, and TensorFlow does
+    not. Keras 2 wrote into a file which backend its kernels are for; those for Theano are refused. Keras 1 did not, and
+    nothing else in such a file tells; see docs/weights.md.
+
     Raises:
-        NetworkError: the file is no such file, or damaged.
+        NetworkError: the file is no such file, or damaged; or its kernels are for Theano.
     """
     with open_weights(path) as file:
-        for layer, datasets in _datasets(file).items():
-            try:
-                arrays = [dataset[()] for dataset in datasets]
-            except (OSError, RuntimeError) as error:
-                raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
-            yield layer, arrays
+        for layer, datasets in _datasets(file, path).items():
+            yield layer, [_read_array(dataset, path, layer) for dataset in datasets]
+
+
+def _read_array(dataset: h5py.Dataset, path: Path, layer: str) -> NDArray[Any]:
+    """Read one weight; refuse numbers that float32, in which networks compute, would make infinite."""
+    try:
+        array: NDArray[Any] = dataset[()]
+    except (OSError, RuntimeError) as error:
+        raise NetworkError(f"{path}: the weights of layer {layer} cannot be read: {error}") from error
+    if array.dtype == np.float64:
+        largest = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0.0)
+        if largest > np.finfo(np.float32).max:
+            raise NetworkError(
+                f"{path}: layer {layer} has a weight of {largest:.1e}, and float32, in which networks compute, ends at "
+                f"{np.finfo(np.float32).max:.1e}; the file is damaged, or its training failed"
+            )
+    return array
+
+
+def names_backend(path: Path) -> bool:
+    """Tell whether a file says for which backend its kernels are; those of Keras 3, which has no Theano, need not.
+
+    Raises:
+        NetworkError: the file cannot be read, or is no HDF5 file.
+    """
+    with open_weights(path) as file:
+        return _is_keras3(file) or bool(_backends(file))
 
 
 def require_plain_weights(path: Path) -> None:
-    """Refuse weights that would be misread: mirrored kernels, whole numbers, and numbers too large for float32.
+    """Refuse what Keras would turn into other numbers without a word.
 
-    Kernels of whole numbers are those of a quantized network, and their scale stands elsewhere. Keras on Theano turned
-    each kernel by 180 degrees, and its files name the backend. Whether a kernel is turned in a file that names none,
-    the file does not tell.
+    Those are kernels of whole numbers, as quantized networks have, whose scale stands elsewhere; and numbers beyond
+    float32's.
 
     Raises:
-        NetworkError: the file has such weights, or is no file of weights, or damaged.
+        NetworkError: the file has such a weight, or is no file of weights, or damaged.
     """
     with open_weights(path) as file:
-        _require_not_mirrored(file, path)
-        for layer, datasets in _datasets(file).items():
+        for layer, datasets in _datasets(file, path).items():
             for dataset in datasets:
+                if dataset.dtype == np.float64:
+                    _read_array(dataset, path, layer)
                 if len(dataset.shape) > 1:
                     require_float(path, layer, dataset.dtype)
-                if dataset.dtype.kind == "f" and dataset.dtype.itemsize > np.dtype(np.float32).itemsize:
-                    _require_small(path, layer, dataset[()])
-
-
-def _require_not_mirrored(file: h5py.File, path: Path) -> None:
-    groups = [file, file.get("model_weights", file)]
-    if any(_is_theano(group.attrs.get("backend")) for group in groups):
-        raise NetworkError(
-            f"{path}: was written by Keras on Theano, whose kernels are mirrored; load it in Keras 2.2 on TensorFlow, "
-            "which turns them, and give the file that you save there"
-        )
-
-
-def _is_theano(backend: Any) -> bool:
-    return isinstance(backend, str | bytes) and _text(backend).lower() == "theano"
 
 
 def require_float(path: Path, layer: str, dtype: np.dtype[Any]) -> None:
@@ -186,15 +199,6 @@ def require_float(path: Path, layer: str, dtype: np.dtype[Any]) -> None:
         raise NetworkError(
             f"{path}: layer {layer} has weights of type {dtype}, whose scale is not known; give the file from before "
             "the network was quantized"
-        )
-
-
-def _require_small(path: Path, layer: str, array: NDArray[np.floating]) -> None:
-    largest = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max(initial=0)
-    if largest > np.finfo(np.float32).max:
-        raise NetworkError(
-            f"{path}: layer {layer} has a weight of {largest:.1e}, which is too large for float32; give a file whose "
-            "weights float32 holds"
         )
 
 
@@ -304,52 +308,67 @@ def _write_means(file: h5py.File, means: FilterMeans) -> None:
 
 def _check_written(path: Path, weights: Weights) -> None:
     with open_hdf5(path) as file:
-        for layer, datasets in _datasets(file).items():
+        for layer, datasets in _datasets(file, path).items():
             for dataset, array in zip(datasets, weights[layer].values(), strict=True):
                 if not np.array_equal(dataset[()], array, equal_nan=True):
                     raise OSError(f"layer {layer} reads back otherwise than it was written")
 
 
-def _datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
-    """Find the weights where Keras 2 kept them: at the root, or under `model_weights` in a whole model's file."""
-    if "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys():
-        return _keras3_datasets(file)
+def _datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
+    """Find the weights in a file of Keras 2 or 3.
+
+    Raises:
+        NetworkError: it is no such file, damaged, or a weight in it is no array; or its kernels are for Theano.
+    """
+    if "theano" in _backends(file):
+        raise NetworkError(
+            f"{path}: was written with Theano as Keras's backend, and its kernels are turned by 180 degrees; load it "
+            "in Keras 2.3 with TensorFlow as backend, which turns them back, and save it again"
+        )
     try:
-        root = file.get("model_weights", file)
-        return {
-            layer: [_dataset(root[layer], name) for name in _read_names(root[layer], "weight_names")]
-            for layer in _read_names(root, "layer_names")
-        }
+        layers = _keras3_items(file) if _is_keras3(file) else _keras2_items(file)
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise NetworkError(f"{file.filename}: is no Keras .h5 file of weights, or damaged: {error}") from error
+        raise NetworkError(f"{path}: is no Keras file of weights, or damaged: {error}") from error
+    for layer, items in layers.items():
+        for item in items:
+            if not isinstance(item, h5py.Dataset):
+                raise NetworkError(
+                    f"{path}: is damaged: layer {layer} has a group in the place of a weight, {item.name}; get the "
+                    "file again, or save it again"
+                )
+    return layers
 
 
-def _keras3_datasets(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
-    """Find the weights where Keras 3 keeps them: `layers/conv2d_1/vars/0`, with the layer's own name as an attribute.
+def _is_keras3(file: h5py.File) -> bool:
+    return "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys()
+
+
+def _backends(file: h5py.File) -> set[str]:
+    """Tell what Keras 2 wrote of the backend, at the root or beside the weights."""
+    groups = [file, file.get("model_weights")]
+    values = [group.attrs.get("backend", []) for group in groups if isinstance(group, h5py.Group)]
+    return {str(_text(value)).lower() for group_values in values for value in np.ravel(group_values)}
+
+
+def _keras2_items(file: h5py.File) -> dict[str, list[Any]]:
+    """Look where Keras 2 kept the weights: at the root, or under `model_weights` in a whole model's file."""
+    root = file.get("model_weights", file)
+    return {
+        layer: [root[layer][name] for name in _read_names(root[layer], "weight_names")]
+        for layer in _read_names(root, "layer_names")
+    }
+
+
+def _keras3_items(file: h5py.File) -> dict[str, list[Any]]:
+    """Look where Keras 3 keeps the weights: `layers/conv2d_1/vars/0`, with the layer's own name as an attribute.
 
     The order is that in which Keras counts the layers of a kind; of several kinds, one comes after the other.
     """
-    try:
-        groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
-        return {
-            _text(group.attrs.get("name", name)): [_dataset(group, index) for index in sorted(group, key=int)]
-            for name, group in groups.items()
-        }
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise NetworkError(f"{file.filename}: is no Keras file of weights, or damaged: {error}") from error
-
-
-def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    """Give an array of numbers in a group.
-
-    Raises:
-        KeyError: there is none of that name.
-        TypeError: what has that name is a group, a text, or empty.
-    """
-    dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.kind not in "fiub":
-        raise TypeError(f"{dataset.name} is not an array of numbers")
-    return dataset
+    groups = {name: file["layers"][name]["vars"] for name in sorted(file["layers"], key=_counted)}
+    return {
+        _text(group.attrs.get("name", name)): [group[index] for index in sorted(group, key=int)]
+        for name, group in groups.items()
+    }
 
 
 def _counted(name: str) -> tuple[str, int]:

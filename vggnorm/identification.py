@@ -33,7 +33,7 @@ from vggnorm.matching import Matched, is_preparation, load_original, match_layer
 from vggnorm.means import FilterMeans
 from vggnorm.network import has_top, pair_weights, weights_sha256
 from vggnorm.printable import join_lines, printable
-from vggnorm.recovery import FLOAT32, LayerScales, Recovery, recover_scales
+from vggnorm.recovery import FLOAT32, LayerScales, Recovery, recover_scales, turned_back
 from vggnorm.rescale import Float64, scale_from_mean
 from vggnorm.summary import json_number
 
@@ -114,6 +114,7 @@ class Identification:
         extra: layers with weights of the file that the original does not have.
         prepended: which of these is a 1x1 convolution of the photo, put before the first layer.
         recovery: the scales.
+        turned: layers whose kernels are turned by 180 degrees. They were turned back before the scales were found.
         comparison: of the scales with means, if there are any.
     """
 
@@ -124,6 +125,7 @@ class Identification:
     extra: list[str]
     prepended: str | None
     recovery: Recovery
+    turned: list[str]
     comparison: MeansComparison | None = None
 
     @cached_property
@@ -137,6 +139,8 @@ class Identification:
         for name, difference in self.recovery.normalizations.items():
             off = difference > self.recovery.rounding.relative
             troubles[name] = [f"batch normalization differs by {difference:.1e}"] if off else []
+        for name in self.turned:
+            troubles[name].append("kernels turned by 180 degrees")
         return {name: found for name, found in troubles.items() if found}
 
     @property
@@ -186,6 +190,7 @@ class Identification:
             "prepended": self.prepended,
             "format": self.recovery.rounding.format,
             "colours": list(self.recovery.colours),
+            "turned": self.turned,
             "means": comparison,
             "layers": {name: self._layer_to_dict(name) for name in self.recovery.layers},
             "batch_normalization": self.recovery.normalizations,
@@ -234,6 +239,16 @@ class Identification:
 
     @cached_property
     def _judgement(self) -> tuple[Kind, str]:
+        if 2 * len(self.turned) > len(self.recovery.layers):
+            return "something else", (
+                f"It is something else: the kernels of {len(self.turned)} of its {len(self.recovery.layers)} layers "
+                "are turned by 180 degrees, as Theano takes them, and Keras on TensorFlow does not turn them back. "
+                f"Turned back: {self._judgement_of_scales[1]}"
+            )
+        return self._judgement_of_scales
+
+    @cached_property
+    def _judgement_of_scales(self) -> tuple[Kind, str]:
         layers = self.recovery.layers
         alike = {name: layer for name, layer in layers.items() if np.median(layer.alike) == 1}
         if 2 * len(alike) <= len(layers):
@@ -333,7 +348,7 @@ def identify(
     require_plain_weights(path)
     arrays = dict(read_weights(path))
     found = {layer: _named(model.get_layer(layer), arrays[name], path) for layer, name in names.items()}
-    recovery = recover_scales(model, found)
+    recovery, turned = turned_back(model, found, recover_scales(model, found))
     source = "the means given"
     if means is None and holds_means(path):
         means, source = read_means(path), "the means that the file has"
@@ -349,6 +364,7 @@ def identify(
         extra=extra,
         prepended=next((name for name in extra if is_preparation(shapes[name])), None),
         recovery=recovery,
+        turned=turned,
         comparison=comparison,
     )
 

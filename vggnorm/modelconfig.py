@@ -49,8 +49,6 @@ ACTIVATIONS = _words(
 MODELS = frozenset(["Functional", "Model", "Sequential"])
 # What is no object, but a value that JSON has no word for.
 VALUES = frozenset(["__keras_tensor__", "__tuple__", "__numpy__", "TensorShape"])
-# Of an array that stands in the configuration. A text's type, unlike these, can give each entry any number of bytes.
-NUMBERS = _words("bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64")
 
 # The module under which Keras 3 writes each class. Keras 2 wrote many without one; None stands for that.
 MODULES: Mapping[str, frozenset[str]] = {
@@ -62,6 +60,11 @@ MODULES: Mapping[str, frozenset[str]] = {
 }
 FUNCTION_MODULES = (None, "builtins", "keras.activations")
 WITHOUT_MODULE = LAYERS | INITIALIZERS | REGULARIZERS | CONSTRAINTS | VALUES
+
+# Numpy would make room for any other type that a file names: "U1000000000" takes 4 GB for one letter.
+NUMBER_TYPES = _words(
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 half single double"
+)
 
 HAZARDS = {
     "Lambda": "runs code out of the file",
@@ -99,7 +102,9 @@ def require_known(config: Any, registered: Container[str] = ()) -> None:
     for layer in layers:
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict) or "class_name" not in layer:
             raise ValueError("its configuration has a layer without class or settings")
-        _require_known(layer, f"layer {layer['config'].get('name')!s:.60}", registered)
+        where = f"layer {layer['config'].get('name')!s:.60}"
+        _require_known(layer, where, registered)
+        _require_small(layer, where)
     _require_known({key: value for key, value in model.items() if key != "layers"}, "the model", registered)
 
 
@@ -107,6 +112,44 @@ def _require_known(part: Any, where: str, registered: Container[str]) -> None:
     for named in _named(part):
         if not _is_known(named, registered):
             raise ValueError(f"{where} {_description(named)}")
+
+
+def _require_small(layer: Mapping[str, Any], where: str) -> None:
+    """Refuse what would take memory when a layer is made, beyond its weights: those are counted, see `vggnorm.room`.
+
+    Keras builds a layer that stands in the settings of another before anything knows its size, and computes the output
+    of a layer that is called on numbers at once.
+    """
+    settings = dict(layer["config"])
+    if isinstance(settings.get("activation"), dict):  # the one place where Keras itself writes a layer
+        settings["activation"] = settings["activation"].get("config")
+    is_own = layer["class_name"] not in LAYERS  # of the running program, which knows what it takes
+    for named in () if is_own else _named(settings):
+        if named["class_name"] in LAYERS - INITIALIZERS:  # there is an Identity among both
+            raise ValueError(f"{where} holds a {named['class_name']} in its settings, where no layer belongs")
+    for named in _named(layer):
+        if named["class_name"] == "__numpy__" and not _is_array_of_numbers(named.get("config")):
+            raise ValueError(f"{where} holds an array of another type than numbers")
+    calls = layer.get("inbound_nodes") or []
+    for call in calls if isinstance(calls, list) else [calls]:
+        if isinstance(call, dict):  # Keras 3; in the lists of Keras 2 stand tensors alone
+            _require_call_on_tensor(call, where)
+
+
+def _is_array_of_numbers(config: Any) -> bool:
+    match config:
+        case {"value": list(), "dtype": str(dtype)}:
+            return dtype in NUMBER_TYPES
+        case _:
+            return False
+
+
+def _require_call_on_tensor(call: Mapping[str, Any], where: str) -> None:
+    kinds = {named["class_name"] for named in _named(call)}
+    if "__keras_tensor__" not in kinds:
+        raise ValueError(f"{where} is called on no output of another layer")
+    if not kinds <= VALUES:
+        raise ValueError(f"{where} is called with {min(kinds - VALUES)}, which is no tensor and no number")
 
 
 def _named(value: Any) -> Iterator[dict[str, Any]]:
@@ -135,8 +178,6 @@ def _is_known(named: Mapping[str, Any], registered: Container[str]) -> bool:
         if not isinstance(function, str) or alias not in (None, function):
             return False
         return function in registered or (module in FUNCTION_MODULES and function in ACTIVATIONS)
-    if class_name == "__numpy__":
-        return isinstance(settings := named.get("config"), dict) and settings.get("dtype") in NUMBERS
     known = class_name in (WITHOUT_MODULE if module is None else MODULES.get(module, ()))
     return (known and alias in (None, class_name)) or (alias or class_name) in registered
 

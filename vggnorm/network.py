@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import hashlib
-import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from vggnorm.layers import FILTERS, as_channels
 from vggnorm.means import FilterMeans, require_not_negative
 from vggnorm.precision import exact_float32
 from vggnorm.rescale import scale_from_mean
+from vggnorm.room import require_room, require_usual_activations
 from vggnorm.untrusted import open_hdf5, read_model_config
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
@@ -47,10 +47,6 @@ AVERAGING = {
 SAME = 1e-5  # of the largest output: by how much two networks that compute the same may differ
 # Of noise for a network that takes photos of any size: the first at which it runs. And for other inputs of any size.
 SIDES, NOISE_SIDE = (224, 256, 512), 64
-
-# Of numbers in one activation of one photo: what a photo of 4096x4096 gives in VGG's first layer.
-MAX_ACTIVATIONS = 1 << 30
-MAX_CONSTANTS = 1 << 28  # bytes of the means that are settings: those of a photo of 3344x3344, and as many variances
 
 Shape = tuple[int, ...]
 
@@ -110,8 +106,8 @@ def _load_model(network: str, weights: str | Path) -> keras.Model:
     _require_file(path, "a .keras or .h5 file of a model")
     config = read_model_config(path, keras.saving.get_custom_objects())
     try:
-        _require_room(config, path)
         require_plain_weights(path)
+        require_room(config, path, _build)
         model = _build(config)
         if path.suffix == ".keras":
             model.load_weights(path)
@@ -148,80 +144,6 @@ def _build(config: Mapping[str, Any]) -> keras.Model:
     """Build a model, without its weights, from a configuration in the words of Keras 2 or 3."""
     kind = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
     return kind.from_config(copy.deepcopy(config["config"]))  # Keras takes it apart
-
-
-def _require_room(config: Mapping[str, Any], path: Path) -> None:
-    """Refuse a configuration whose network is too large, before memory is taken for it.
-
-    It may not have more weights than the file, nor more activations than `MAX_ACTIVATIONS`.
-    """
-    plain, normalizations = _without_normalizations(config)
-
-    def sizes() -> tuple[int, int, int, str]:
-        with keras.StatelessScope(initialize_variables=False):
-            model = _build(plain)
-            weights = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights)
-            constants = 0
-            for setting in normalizations:
-                needed = _normalization_size(model.get_layer(setting["name"]), setting["axis"])
-                if setting.get("mean") is None:
-                    weights += needed
-                else:
-                    constants += needed
-            return weights, constants, *_largest_activation(model)
-
-    # In a thread of its own: Keras keeps a list, one for each thread, of the weights that are still to be initialized.
-    with ThreadPoolExecutor(1) as thread:
-        weights, constants, largest, layer = thread.submit(sizes).result()
-    if weights > path.stat().st_size:
-        raise NetworkError(f"{path}: describes a network with {weights:,} bytes of weights, and does not hold them")
-    if constants > MAX_CONSTANTS:
-        raise NetworkError(f"{path}: its normalizations are too large, their means would take {constants:,} bytes")
-    if largest > MAX_ACTIVATIONS:
-        raise NetworkError(
-            f"{path}: layer {layer} is too large: it gives {largest:,} numbers for one photo; build the network for "
-            "smaller photos"
-        )
-
-
-def _without_normalizations(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Put a layer without weights in the place of each Normalization, and give the settings of these.
-
-    Where it is built, and that even for a look at the shapes, a Normalization takes memory for means that may be as
-    large as the photo.
-    """
-    changed = copy.deepcopy(dict(config))
-    settings = []
-    for layer in changed["config"]["layers"]:
-        if layer["class_name"] == "Normalization" and layer.get("registered_name") in (None, "Normalization"):
-            setting = layer["config"]
-            settings.append(setting)
-            layer |= {"class_name": "Rescaling", "registered_name": None}
-            kept = {key: setting[key] for key in ("name", "dtype") if key in setting}
-            layer["config"] = kept | {"scale": 1.0, "offset": 0.0}
-    return changed, settings
-
-
-def _normalization_size(stand_in: keras.Layer, axis: int | Sequence[int] | None) -> int:
-    """Tell how many bytes the mean and the variance of a Normalization have, given the layer in its place."""
-    shape = stand_in._inbound_nodes[0].input_tensors[0].shape
-    axes = () if axis is None else (axis,) if isinstance(axis, int) else axis
-    kept = [int(shape[which] or 1) for which in axes]
-    return 2 * np.dtype(np.float32).itemsize * math.prod(kept)
-
-
-def _largest_activation(model: keras.Model) -> tuple[int, str]:
-    """Tell how many numbers the largest activation has, of a photo of the network's own size, and name its layer."""
-    names, tensors = _every_tensor(model)
-    kinds = [tensor.dtype for tensor in model.inputs]
-
-    def shapes_of_all(shapes: Sequence[Shape]) -> list[Any]:
-        photos = [keras.Input(batch_shape=shape, dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
-        return list(keras.tree.flatten(keras.Model(model.inputs, tensors)(photos)))
-
-    activations = _at_a_fitting_size(model, shapes_of_all)
-    sizes = [math.prod(side or 1 for side in activation.shape) for activation in activations]
-    return max(zip(sizes, names, strict=True), key=lambda pair: pair[0])  # the first of equal ones
 
 
 def _at_a_fitting_size(model: keras.Model, run: Callable[[Sequence[Shape]], Any]) -> Any:
@@ -682,6 +604,7 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
         raise NetworkError(f"{model.name}: {what} has {len(other_names)} layers, and the network has {len(names)}")
 
     def compare(shapes: Sequence[Shape]) -> None:
+        require_usual_activations(model, shapes[0])
         for noise in _pictures_of_noise(model, shapes):
             before, after = _run_once(model, wanted, noise), _run_once(other, found, noise)
             for name, one, another in zip(names, before, after, strict=True):
@@ -778,7 +701,7 @@ def is_application(model: keras.Model) -> bool:
                 describe(read_graph(build(weights=None, include_top=include_top))) for build in APPLICATIONS.values()
             ]
 
-    with ThreadPoolExecutor(1) as thread:  # see _require_room
+    with ThreadPoolExecutor(1) as thread:  # see vggnorm.room.require_room
         descriptions = [text for top in (False, True) for text in thread.submit(own, top).result()]
     return any(found in (text, text.replace("MaxPooling2D", "AveragePooling2D")) for text in descriptions)
 

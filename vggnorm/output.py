@@ -1,5 +1,6 @@
 """Writing a result whole or not at all."""
 
+import errno
 import glob
 import os
 import tempfile
@@ -24,24 +25,34 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         OutputError: the file exists and `force` is false, is a folder, or its folder is missing or not writable.
     """
     path = Path(path)
+    _require_end_of_links(path)
     try:
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file")
-        if not path.parent.is_dir():
-            raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
-        with suppress(FileNotFoundError):
-            path.stat()  # fails where links lead in a circle; exists() says no more than that there is no file
+        folder = (path.resolve() if path.is_symlink() else path).parent
+        if not folder.is_dir():
+            raise OutputError(f"{path}: the folder {folder} does not exist; make it first")
         if path.exists() and not path.is_file():
             raise OutputError(f"{path}: is no regular file; give another name")
         if path.exists() and not force:
             raise OutputError(f"{path}: exists already; give another name, or --force to replace it")
         # Permission bits do not tell what a read-only or full file system does.
-        handle, trial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, trial = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         Path(trial).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot write into {path.parent}: {error.strerror}") from error
     return path
+
+
+def _require_end_of_links(path: Path) -> None:
+    """Refuse a path whose links lead in a circle, which Python reports in several ways."""
+    for place in path.parent, path:
+        try:
+            place.stat()
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OutputError(f"{path}: {place} is a link that leads back to itself; give another name") from error
 
 
 @contextmanager

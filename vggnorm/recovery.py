@@ -191,6 +191,36 @@ def recover_scales(model: keras.Model, found: Mapping[str, Weights]) -> Recovery
     return Recovery(recovered, rounding, takes_photos, colours, normalizations)
 
 
+def turned_back(model: keras.Model, found: Mapping[str, Weights], recovery: Recovery) -> tuple[Recovery, list[str]]:
+    """Look whether kernels that are not the original's are those turned by 180 degrees, as Theano took them.
+
+    Theano flips kernels when it convolves, TensorFlow does not; so files from Theano's time hold them flipped.
+
+    Args:
+        model: the original.
+        found: as of `recover_scales`.
+        recovery: what `recover_scales` made of it.
+
+    Returns:
+        The recovery with such kernels turned back, and the names of their layers.
+    """
+    strange = [name for name, layer in recovery.layers.items() if np.median(layer.alike) < 1]
+    turned = {name: _turned(found[name]) for name in strange if found[name]["kernel"].ndim > 2}
+    if not turned:
+        return recovery, []
+    tried = recover_scales(model, {**found, **turned})
+    names = [name for name in turned if np.median(tried.layers[name].alike) == 1]
+    if not names:
+        return recovery, []
+    return recover_scales(model, {**found, **{name: turned[name] for name in names}}), names
+
+
+def _turned(weights: Weights) -> Weights:
+    """Turn the positions of a kernel, which are all axes but the last two, by 180 degrees."""
+    kernel = weights["kernel"]
+    return {**weights, "kernel": np.flip(kernel, axis=tuple(range(kernel.ndim - 2)))}
+
+
 def rounding_of(found: Mapping[str, Weights]) -> Rounding:
     """Tell the format that weights were kept in: all of them are numbers of that format, whatever the file's type."""
     arrays = [array.astype(np.float32) for weights in found.values() for array in weights.values()]

@@ -112,6 +112,8 @@ def read_model_config(path: Path, registered: Container[str] = ()) -> dict[str, 
             except (OSError, RuntimeError, TypeError, ValueError) as error:
                 raise NetworkError(f"{path}: is damaged: {error}") from error
     try:
+        if not isinstance(text, str | bytes):
+            raise HarmfulFileError("its configuration is no text")
         if len(text) > MAX_CONFIG:
             raise HarmfulFileError(f"its configuration has more than {MAX_CONFIG:,} bytes")
         config: dict[str, Any] = json.loads(text)
@@ -223,7 +225,10 @@ def _check_attributes(item: Any, where: str) -> int:
     most_texts = 0
     for index in range(h5a.get_num_attrs(item)):
         attribute = h5a.open(item, index=index)
-        kind, count = attribute.get_type(), attribute.get_space().get_simple_extent_npoints()
+        kind, space = attribute.get_type(), attribute.get_space()
+        if space.get_simple_extent_type() == h5s.NULL:
+            raise HarmfulFileError(f"{where} has an attribute without a value, as Keras does not write")
+        count = space.get_simple_extent_npoints()
         if kind.get_class() not in (*NUMBERS, h5t.STRING):
             raise HarmfulFileError(f"{where} has an attribute that is neither a text nor numbers")
         if count * kind.get_size() > MAX_ATTRIBUTE:
@@ -236,6 +241,8 @@ def _check_attributes(item: Any, where: str) -> int:
 def _check_dataset(dataset: h5d.DatasetID, where: str) -> int:
     """Check one array; give its size in bytes."""
     kind, space, creation = dataset.get_type(), dataset.get_space(), dataset.get_create_plist()
+    if space.get_simple_extent_type() == h5s.NULL:
+        raise HarmfulFileError(f"{where} is an array without a value, as Keras does not write")
     is_text = kind.get_class() == h5t.STRING and space.get_simple_extent_type() == h5s.SCALAR
     is_number = kind.get_class() in NUMBERS and kind.get_size() <= 8 and kind.dtype.kind in "fiub"
     if not is_number and not (is_text and where.startswith(TEXTS_BELOW)):
