@@ -60,19 +60,18 @@ class Version:
         return f"python-{self.python}_{pins}"
 
 
-TENSORFLOW_1 = ("tensorflow==1.15.5", "keras==2.2.4", "h5py<3", "protobuf<3.21")
+EARLY = ("h5py<3", "protobuf<3.20")  # the newest of both that early versions of TensorFlow 2 run with
+KERAS_2_2 = ("tensorflow==1.15.5", "keras==2.2.4", "h5py<3", "protobuf<3.21")
+KERAS_2_3 = ("tensorflow==1.15.5", "keras==2.3.1", "h5py<3", "protobuf<3.21")
+NEWEST = ("tensorflow-cpu", "keras", "tf_keras")
 VERSIONS = (
-    Version("Keras 2.2.4 on TensorFlow 1.15.5", "keras", "3.7", TENSORFLOW_1),
-    Version("TensorFlow 1.15.5", "tensorflow.keras", "3.7", TENSORFLOW_1),
-    *(
-        Version(
-            f"TensorFlow {version}",
-            "tensorflow.keras",
-            "3.7",
-            (f"tensorflow-cpu=={version}", "h5py<3", "protobuf<3.20"),
-        )
-        for version in ("2.0.4", "2.1.4", "2.2.3", "2.3.4")
-    ),
+    Version("Keras 2.2.4 on TensorFlow 1.15.5", "keras", "3.7", KERAS_2_2),
+    Version("Keras 2.3.1 on TensorFlow 1.15.5", "keras", "3.7", KERAS_2_3),
+    Version("TensorFlow 1.15.5", "tensorflow.keras", "3.7", KERAS_2_2),
+    Version("TensorFlow 2.0.4", "tensorflow.keras", "3.7", ("tensorflow==2.0.4", *EARLY)),
+    Version("TensorFlow 2.1.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.1.4", *EARLY)),
+    Version("TensorFlow 2.2.3", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.2.3", *EARLY)),
+    Version("TensorFlow 2.3.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.3.4", *EARLY)),
     Version("TensorFlow 2.4.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.4.4", "protobuf<3.20")),
     Version("TensorFlow 2.9.3", "tensorflow.keras", "3.10", ("tensorflow-cpu==2.9.3", "numpy<2", "protobuf<3.20")),
     Version("TensorFlow 2.15.1", "tensorflow.keras", "3.11", ("tensorflow-cpu==2.15.1",)),
@@ -81,8 +80,8 @@ VERSIONS = (
         for version in ("3.0.5", "3.1.1", "3.2.1", "3.3.3", "3.4.1")
     ),
     Version("Keras 3.11.3", "keras", "3.11", ("tensorflow-cpu==2.20.0", "keras==3.11.3")),
-    Version("Keras, the newest", "keras", "3.11", ("tensorflow-cpu", "keras", "tf_keras")),
-    Version("tf_keras, the newest", "tf_keras", "3.11", ("tensorflow-cpu", "keras", "tf_keras")),
+    Version("Keras, the newest", "keras", "3.11", NEWEST),
+    Version("tf_keras, the newest", "tf_keras", "3.11", NEWEST),
 )
 
 
