@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -137,6 +138,18 @@ def test_versions_that_cannot_be_had_are_rows_that_say_so(tmp_path: Path, monkey
     assert result.exit_code == 0, result.output
     assert "not tried: /nowhere/python: No such file or directory" in output.read_text()
     assert CliRunner().invoke(try_keras_versions.main, ["--python", "3.7"]).exit_code == 2
+
+
+def test_the_page_holds_every_version_and_what_readme_says_of_them() -> None:
+    page = (try_keras_versions.ROOT / "docs" / "keras-versions.md").read_text()
+    rows = [[part.strip() for part in line.split(" | ")] for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [cells[0].removeprefix("| ") for cells in rows] == [version.name for version in try_keras_versions.VERSIONS]
+    for name, *_, load_model, applications, load_weights, by_name, _pins in rows:
+        assert max(map(float, (applications, load_weights, by_name))) <= 1e-5, name
+        # README: Keras 3.4 and later, tf_keras, TensorFlow 1.15 to 2.15. The others end in an error.
+        loads = not re.match(r"\| Keras (2|3\.[0-3])\.", name)
+        assert ("Error: " not in load_model) == loads, name
+        assert not loads or float(load_model) <= 1e-5, name
 
 
 @pytest.fixture(scope="module")
