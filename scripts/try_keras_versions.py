@@ -6,7 +6,7 @@ Usage:
 
 A normalized VGG16 is made from random weights. For each version, a virtual environment is made in the cache and the
 file is loaded there in four ways. What each network computes is held against the network that was not normalized, its
-output divided by the means. It takes some 10 GB on disk.
+output divided by the means. It takes some 16 GB on disk.
 """
 
 import datetime

@@ -82,6 +82,16 @@ def test_early_versions_of_keras_2_know_every_word() -> None:
         assert not {"groups", "ragged", "optional"} & set(layer["config"])
 
 
+def test_a_call_names_no_option_that_is_at_its_default() -> None:
+    # Keras 3 calls batch normalization with a `mask` of None, and early versions of Keras 2 take no `mask` there.
+    pixels = keras.Input((8, 8, 3), name="pixels")
+    normalized = keras.layers.BatchNormalization(name="normalized")(pixels)
+    config = translated(keras.Model(pixels, normalized))
+    assert config["config"]["layers"][1]["inbound_nodes"] == [[["pixels", 0, 0, {}]]]
+    kept = translated(keras.Model(pixels, keras.layers.BatchNormalization(name="normalized")(pixels, training=True)))
+    assert kept["config"]["layers"][1]["inbound_nodes"] == [[["pixels", 0, 0, {"training": True}]]]
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_groups_are_kept_where_there_are_several(rank: int) -> None:
     pixels = keras.Input((*[8] * rank, 4), name="pixels")

@@ -73,7 +73,8 @@ def _value(value: Any) -> Any:
 
 def _node(node: Config) -> list[list[Any]]:
     """Translate one call of a layer: the tensors that it takes, each `[layer, call, output, keyword arguments]`."""
-    options = dict(node["kwargs"])
+    # None is every option's default. Keras 3 writes it out, also for `mask`, which not every layer of Keras 2 takes.
+    options = {name: value for name, value in node["kwargs"].items() if value is not None}
     tensors = node["args"][0] if node["args"] else options.pop("inputs")
     if isinstance(tensors, Mapping):
         tensors = [tensors]
