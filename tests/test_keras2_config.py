@@ -18,7 +18,8 @@ import json, sys
 import tf_keras
 config = json.load(sys.stdin)
 model = tf_keras.models.model_from_json(json.dumps(config))
-print(json.dumps({"config": json.loads(model.to_json()), "output": list(model.output_shape)}))
+single = not isinstance(model.input, list)
+print(json.dumps({"config": json.loads(model.to_json()), "output": list(model.output_shape), "single": single}))
 """
 
 
@@ -73,6 +74,45 @@ def test_keras_2_builds_the_same_network(make: Any) -> None:
     ]
 
 
+def test_early_versions_of_keras_2_know_every_word() -> None:
+    # TensorFlow 1.15 and stand-alone Keras 2.2.4 know neither `Functional` nor these settings.
+    config = translated(chain())
+    assert config["class_name"] == "Model"
+    for layer in config["config"]["layers"]:
+        assert not {"groups", "ragged", "optional"} & set(layer["config"])
+
+
+def test_a_call_names_no_option_that_is_at_its_default() -> None:
+    # Keras 3 calls batch normalization with a `mask` of None, and early versions of Keras 2 take no `mask` there.
+    pixels = keras.Input((8, 8, 3), name="pixels")
+    normalized = keras.layers.BatchNormalization(name="normalized")(pixels)
+    config = translated(keras.Model(pixels, normalized))
+    assert config["config"]["layers"][1]["inbound_nodes"] == [[["pixels", 0, 0, {}]]]
+    kept = translated(keras.Model(pixels, keras.layers.BatchNormalization(name="normalized")(pixels, training=True)))
+    assert kept["config"]["layers"][1]["inbound_nodes"] == [[["pixels", 0, 0, {"training": True}]]]
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_groups_are_kept_where_there_are_several(rank: int) -> None:
+    pixels = keras.Input((*[8] * rank, 4), name="pixels")
+    conv = getattr(keras.layers, f"Conv{rank}D")(4, 3, groups=2, name="conv")
+    config = translated(keras.Model(pixels, conv(pixels)))
+    assert config["config"]["layers"][1]["config"]["groups"] == 2
+    assert in_keras_2(config)["config"]["config"]["layers"][1]["config"]["groups"] == 2
+
+
+def test_a_chain_has_one_input_and_one_output_wherever_it_is_read(tmp_path: Any) -> None:
+    # Style-transfer programs take `model.input` and `model.output` for tensors, not for lists of one.
+    from vggnorm.network import save_network
+
+    assert in_keras_2(translated(chain()))["single"]
+    save_network(chain(), tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert type(loaded).__name__ == "Functional"
+    assert isinstance(loaded.input, keras.KerasTensor)
+    assert isinstance(loaded.output, keras.KerasTensor)
+
+
 def words(value: Any) -> Any:
     """Leave out the keys that newer Keras 2 writes and does not need."""
     if isinstance(value, dict):
@@ -91,7 +131,7 @@ def test_the_words_are_those_of_keras_2(make: Any) -> None:
     # What Keras 2 writes of the network it built must be, word for word, what it was given.
     given = translated(make())
     written = words(in_keras_2(given)["config"])
-    assert written["class_name"] == given["class_name"]
+    assert (written["class_name"], given["class_name"]) == ("Functional", "Model")  # two words for one thing
     for ends in "input_layers", "output_layers":
         assert wrapped(written["config"][ends]) == wrapped(given["config"][ends])
     for layer, expected in zip(written["config"]["layers"], given["config"]["layers"], strict=True):

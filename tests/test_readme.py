@@ -76,7 +76,7 @@ def test_the_table_of_layers_is_that_of_the_code() -> None:
             "make_figure.py",
             "sample_photos.py",
         ),
-        *("benchmark.py", "style_transfer.py", "torture.py"),
+        *("benchmark.py", "style_transfer.py", "torture.py", "try_keras_versions.py"),
     ],
 )
 def test_scripts_can_be_run(script: str) -> None:

@@ -352,7 +352,8 @@ def normalize(
     """Rescale a network with measured means.
 
     The result computes what the network computes, with every filter's activation divided by its mean. It is a Keras
-    model file, which Keras 3, Keras 2 and keras.applications load.
+    model file. Its weights load in Keras 2 and 3, also through keras.applications. The whole model loads in TensorFlow
+    1.15 to 2.15, in tf_keras, and in Keras 3.4 and later.
     """
     means = load_means(means_file)
     if output is None:

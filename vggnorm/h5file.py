@@ -1,9 +1,9 @@
 """The normalized network's file: a whole model in the HDF5 layout of Keras 2, and the means it was made with.
 
-`keras.models.load_model` of Keras 2 and of Keras 3.4 and later loads it as a model. Keras 3.0 to 3.3 cannot: they want
-a single input or output in a list, and for a list, newer ones would make `model.input` a list. There, as everywhere,
-`model.load_weights(path)` and `keras.applications.VGG16(weights=path)` work. Beside what Keras reads, the root
-attribute `vggnorm` (JSON) and the group `vggnorm_means` tell years later what the file is. Needs no Keras.
+`keras.models.load_model` of TensorFlow's Keras 2 and of Keras 3.4 and later loads it as a model. Keras 3.0 to 3.3
+cannot: they want a single input or output in a list, and for a list, newer ones would make `model.input` a list. There,
+as everywhere, `model.load_weights(path)` and `keras.applications.VGG16(weights=path)` work. Beside what Keras reads,
+the root attribute `vggnorm` (JSON) and the group `vggnorm_means` tell years later what the file is. Needs no Keras.
 """
 
 import json

@@ -10,16 +10,17 @@ from typing import Any
 Config = Mapping[str, Any]
 
 RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}, "InputLayer": {"batch_shape": "batch_input_shape"}}
-# What Keras 2 does not know, and need not know at these values.
-ONLY_IN_KERAS_3: dict[str, dict[str, Any]] = {
+# What Keras 2, or an early version of it, does not know, and need not know at these values.
+LATER: dict[str, dict[str, Any]] = {
     "BatchNormalization": {
         "renorm": False,
         "renorm_clipping": None,
         "renorm_momentum": 0.99,
         "synchronized": False,
     },
+    **{f"Conv{rank}D": {"groups": 1} for rank in (1, 2, 3)},
     "Dense": {"quantization_config": None},
-    "InputLayer": {"optional": False},
+    "InputLayer": {"optional": False, "ragged": False},
     "LayerNormalization": {"rms_scaling": False},
     "ZeroPadding1D": {"data_format": "channels_last"},
 }
@@ -38,11 +39,12 @@ def to_keras2(class_name: str, config: Config) -> dict[str, Any]:
     translated: dict[str, Any] = {"name": config["name"], "layers": [_layer(layer) for layer in config["layers"]]}
     # Both read these alike. Keras 2 itself would put a single input into a list, and so would Keras 3 then.
     translated |= {ends: config[ends] for ends in ("input_layers", "output_layers") if ends in config}
-    return {"class_name": class_name, "config": translated}
+    # `Functional` came with TensorFlow 2.3. Every version reads `Model`, and builds the same network from it.
+    return {"class_name": "Model" if class_name == "Functional" else class_name, "config": translated}
 
 
 def _layer(layer: Config) -> dict[str, Any]:
-    renamed, dropped = RENAMED.get(layer["class_name"], {}), ONLY_IN_KERAS_3.get(layer["class_name"], {})
+    renamed, dropped = RENAMED.get(layer["class_name"], {}), LATER.get(layer["class_name"], {})
     config = {
         renamed.get(name, name): _value(value)
         for name, value in layer["config"].items()
@@ -71,7 +73,8 @@ def _value(value: Any) -> Any:
 
 def _node(node: Config) -> list[list[Any]]:
     """Translate one call of a layer: the tensors that it takes, each `[layer, call, output, keyword arguments]`."""
-    options = dict(node["kwargs"])
+    # None is every option's default. Keras 3 writes it out, also for `mask`, which not every layer of Keras 2 takes.
+    options = {name: value for name, value in node["kwargs"].items() if value is not None}
     tensors = node["args"][0] if node["args"] else options.pop("inputs")
     if isinstance(tensors, Mapping):
         tensors = [tensors]

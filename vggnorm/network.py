@@ -725,10 +725,11 @@ def _finite(layer: str, array: NDArray[np.floating]) -> NDArray[np.float32]:
 def save_network(
     model: keras.Model, path: str | Path, means: FilterMeans | None = None, *, force: bool = False
 ) -> None:
-    """Save a whole model as an .h5 file that Keras 3.4 and later, Keras 2 and `keras.applications` load.
+    """Save a whole model as an .h5 file that Keras 3.4 and later, TensorFlow's Keras 2 and `keras.applications` load.
 
-    `load_model` of Keras 3.0 to 3.3 cannot read it. There, build the same layers and give them the weights:
-    `keras.applications.VGG16(weights=path, include_top=False)`, or `model.load_weights(path)`.
+    `load_model` of Keras 3.0 to 3.3, and of Keras 2 outside TensorFlow, cannot read it. There, build the same
+    layers and give them the weights: `keras.applications.VGG16(weights=path, include_top=False)`, or
+    `model.load_weights(path)`.
 
     Args:
         model: what to save.
