@@ -90,7 +90,9 @@ def test_a_run_that_is_stopped_again_and_again_gives_the_same_file(
 
 def test_what_was_done_is_not_done_again(model: Any, photo_folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    with pytest.raises(StoppedError, match=rf"stopped after 4 of 9 photos; {kept} keeps them: the same again goes on"):
+    with pytest.raises(
+        StoppedError, match=rf"stopped after 4 of 9 photos; {kept} keeps them: the same again, without --fresh, goes on"
+    ):
         compute_means(model, photo_folder, **OPTIONS, checkpoint=kept, stop=stopping_after(2))
     means = load_means(kept)  # a file of means like any other
     assert means.image_count == 4

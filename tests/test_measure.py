@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from reference import filter_means
@@ -201,3 +202,23 @@ def test_options_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         compute_means(make_chain(), photo_folder, **options)
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's own, whose class is told by its name."""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ResourceExhaustedError("OOM when allocating"), RuntimeError("x")])
+def test_a_batch_without_memory_is_told_in_one_line(
+    error: Exception, make_chain: MakeChain, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", fail)
+    if isinstance(error, RuntimeError):  # a bug keeps its traceback
+        with pytest.raises(RuntimeError, match="x"):
+            compute_means(make_chain(), photo_folder, size=32)
+        return
+    with pytest.raises(NetworkError, match="not enough memory for a batch of 16 photos of 32 x 32 pixels; give a smal"):
+        compute_means(make_chain(), photo_folder, size=32)

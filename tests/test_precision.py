@@ -48,12 +48,20 @@ def truth(model: Any, photo_folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def coarse(model: Any, photo_folder: Path) -> np.ndarray:
-    """What the network gives in bfloat16 for each photo, in the same order, by itself: (photos, filters)."""
+def coarse(model: Any, photo_folder: Path) -> Callable[[int], np.ndarray]:
+    """What the network gives in bfloat16 for each photo, in the same order: batch size -> (photos, filters).
+
+    A kernel may round differently in a batch of another size.
+    """
     names = find_photos(photo_folder).shuffled(0).names
     measuring = measuring_model(read_graph(bfloat16_copy(read_graph(model))), "caffe", (SIZE, SIZE))
-    photos = [decode_photo(photo_folder / name, Geometry(SIZE)) for name in names]
-    return np.concatenate([every(measuring.predict_on_batch(photo[None])) for photo in photos]).astype(np.float64)
+    photos = np.stack([decode_photo(photo_folder / name, Geometry(SIZE)) for name in names])
+
+    def run(batch_size: int) -> np.ndarray:
+        batches = [photos[start : start + batch_size] for start in range(0, len(photos), batch_size)]
+        return np.concatenate([every(measuring.predict_on_batch(batch)) for batch in batches]).astype(np.float64)
+
+    return run
 
 
 def every(per_layer: Any) -> np.ndarray:
@@ -79,16 +87,17 @@ def test_with_all_photos_in_both_bfloat16_gives_what_float32_gives(
 
 
 def test_the_first_photos_correct_all(
-    model: Any, truth: dict[str, np.ndarray], coarse: np.ndarray, photo_folder: Path
+    model: Any, truth: dict[str, np.ndarray], coarse: Callable[[int], np.ndarray], photo_folder: Path
 ) -> None:
     means = compute_means(model, photo_folder, size=SIZE, precision="bfloat16", control=5, batch_size=3)
     assert means.correction is not None
     assert (means.correction.count, means.image_count) == (5, 9)
     assert (means.recipe.precision, means.recipe.control) == ("bfloat16", 5)
-    surplus = every(truth)[:5] - coarse[:5]
+    rough = coarse(3)
+    surplus = every(truth)[:5] - rough[:5]
     rounding = 1e-5 * every(truth).mean()  # of float32, whichever way it adds up
     np.testing.assert_allclose(every(means.correction.mean), surplus.mean(axis=0), atol=rounding)
-    np.testing.assert_allclose(every(means.mean), coarse.mean(axis=0) + surplus.mean(axis=0), atol=rounding)
+    np.testing.assert_allclose(every(means.mean), rough.mean(axis=0) + surplus.mean(axis=0), atol=rounding)
     std_error = surplus.std(axis=0, ddof=1) * np.sqrt(1 / 5 - 1 / 9)  # 5 of a population of 9
     np.testing.assert_allclose(every(means.correction_std_error), std_error, atol=rounding)
     assert means.mean.keys() == truth.keys()
@@ -168,15 +177,17 @@ def test_auto_takes_float32_where_it_is_not(
 def test_auto_goes_on_in_both_until_the_correction_is_known_well(
     model: Any,
     truth: dict[str, np.ndarray],
-    coarse: np.ndarray,
+    coarse: Callable[[int], np.ndarray],
     find_rates: FindRates,
     photo_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    rough = coarse(2)
+
     def std_error(in_both: list[int], measured: int) -> float:
         """The median filter's: of float32's surplus in some photos, relative to bfloat16's mean over the first."""
-        spread = (every(truth) - coarse)[in_both].std(axis=0, ddof=1) / np.sqrt(len(in_both))
-        mean = coarse[:measured].mean(axis=0)
+        spread = (every(truth) - rough)[in_both].std(axis=0, ddof=1) / np.sqrt(len(in_both))
+        mean = rough[:measured].mean(axis=0)
         return float(np.median(spread[mean > 0] / mean[mean > 0]))
 
     def trace(accuracy: float) -> tuple[list[int], list[float]]:

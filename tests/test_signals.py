@@ -78,7 +78,8 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, start: Callable[..., An
     done = load_means(tmp_path / "means.npy.checkpoint").image_count
     assert 0 < done < PHOTOS
     assert last == (
-        f"Interrupted: stopped after {done} of {PHOTOS} photos; means.npy.checkpoint keeps them: the same again goes on"
+        f"Interrupted: stopped after {done} of {PHOTOS} photos; means.npy.checkpoint keeps them: the same again, "
+        "without --fresh, goes on"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["means.npy.checkpoint"]
 

@@ -22,7 +22,7 @@ from vggnorm.machine import describe_machine, join_machines
 from vggnorm.means import FilterMeans, SkippedPhoto, require_saveable
 from vggnorm.moments import Moments, relative_to, std_deviation
 from vggnorm.network import has_top, measuring_model, photo_size, require_network_saveable, weights_sha256
-from vggnorm.precision import exact_float32, photos_per_second
+from vggnorm.precision import exact_float32, photos_per_second, run_batch
 from vggnorm.progress import Progress
 from vggnorm.recipe import Precision, Recipe
 
@@ -36,6 +36,8 @@ TOLERANCE_PHOTOS = 100
 # With `auto`, float32's correction must be known this well: its standard error relative to the mean, in the median over
 # the filters. Half of the filters are then within 3e-4 of float32's mean.
 ACCURACY = 4e-4
+
+AGAIN = "the same again, without --fresh, goes on"
 
 PositionMeans = Mapping[str, NDArray[Any]]  # layer name -> (photos, filters)
 Say = Callable[[str], object]  # is told, in a line, what was decided
@@ -233,9 +235,9 @@ def _run(
             while taken.count < reader.total(taken) and not _known_well(means):
                 if stop():
                     if keeper.save(means):
-                        kept = f"{keeper.path} keeps them: the same again goes on"
+                        kept = f"{keeper.path} keeps them: {AGAIN}"
                     elif keeper.holds_something:
-                        kept = f"{keeper.path} keeps {keeper.kept_count} of them: the same again goes on from there"
+                        kept = f"{keeper.path} keeps {keeper.kept_count} of them: {AGAIN} from there"
                     else:
                         kept = "nothing was written"
                     raise StoppedError(f"stopped after {taken.count} of {reader.total(taken)} photos; {kept}")
@@ -363,7 +365,7 @@ def _never() -> bool:
 
 
 def _position_means(measuring: keras.Model, batch: Pixels) -> PositionMeans:
-    position_means: PositionMeans = measuring.predict_on_batch(batch)
+    position_means: PositionMeans = run_batch(measuring, batch)
     for layer, values in position_means.items():
         if not np.isfinite(values).all():
             raise NetworkError(f"layer {layer} has activations that are not finite; the weights are damaged")

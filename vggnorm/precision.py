@@ -8,6 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
+
+from vggnorm.errors import NetworkError
 
 TRIAL_PHOTOS = 4  # enough for the ratio of two speeds; where bfloat16 is emulated, each takes seconds
 
@@ -45,10 +48,35 @@ def exact_float32() -> Iterator[None]:
         yield
 
 
+def run_batch(model: keras.Model, pixels: NDArray[Any]) -> Any:
+    """Run a batch of photos through a measuring model.
+
+    Raises:
+        NetworkError: there is not enough memory for it.
+    """
+    try:
+        return model.predict_on_batch(pixels)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        count, height, width = pixels.shape[:3]
+        raise NetworkError(
+            f"{model.name}: there is not enough memory for a batch of {count} photos of {height} x {width} pixels; "
+            "give a smaller --batch-size, with --fresh if a run has begun, or a smaller --size"
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error is that of a backend, or of Python, without memory. Each has a class of its own for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError"):
+        return True
+    return "RESOURCE_EXHAUSTED" in str(error) or "not enough memory" in str(error)  # JAX's and PyTorch's words
+
+
 def photos_per_second(measuring: keras.Model, height: int, width: int) -> float:
     """Time a measuring model on a few pictures of noise, after a first run that builds it."""
     noise = np.random.default_rng(0).integers(0, 256, (TRIAL_PHOTOS, height, width, 3), dtype=np.uint8)
-    measuring.predict_on_batch(noise)
+    run_batch(measuring, noise)
     start = time.perf_counter()
-    measuring.predict_on_batch(noise)
+    run_batch(measuring, noise)
     return TRIAL_PHOTOS / (time.perf_counter() - start)

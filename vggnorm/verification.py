@@ -17,7 +17,7 @@ from vggnorm.means import FilterMeans
 from vggnorm.measure import compute_means, no_photo_usable
 from vggnorm.moments import Moments, PerLayer, std_deviation
 from vggnorm.network import comparing_model, layers_not_finite, photo_size, require_measured_on
-from vggnorm.precision import exact_float32
+from vggnorm.precision import exact_float32, run_batch
 from vggnorm.printable import join_lines
 from vggnorm.progress import Progress
 from vggnorm.rescale import scale_from_mean
@@ -245,7 +245,7 @@ def verify(
         for batch in reader.batches(batch_size):
             taken = batch.taken
             if len(batch.pixels):
-                found = comparing.predict_on_batch(batch.pixels)
+                found = run_batch(comparing, batch.pixels)
                 batch_moments = Moments.of(found["mean"])
                 moments = batch_moments if moments is None else moments + batch_moments
                 batch_activations = ActivationsCheck.of(found["deviation"], found["largest"])
