@@ -325,10 +325,11 @@ def _datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
             f"{path}: was written with Theano as Keras's backend, and its kernels are turned by 180 degrees; load it "
             "in Keras 2.3 with TensorFlow as backend, which turns them back, and save it again"
         )
+    items_of, kind = (_keras3_items, "Keras file") if _is_keras3(file) else (_keras2_items, "Keras .h5 file")
     try:
-        layers = _keras3_items(file) if _is_keras3(file) else _keras2_items(file)
+        layers = items_of(file)
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise NetworkError(f"{path}: is no Keras file of weights, or damaged: {error}") from error
+        raise NetworkError(f"{path}: is no {kind} of weights, or damaged: {error}") from error
     for layer, items in layers.items():
         for item in items:
             if not isinstance(item, h5py.Dataset):
