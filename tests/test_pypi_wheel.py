@@ -13,9 +13,10 @@ from vggnorm.errors import OutputError
 
 
 def wheel_bytes() -> bytes:
+    """Make a wheel. Its bytes are the same at any time of day, which a zip archive records otherwise."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as wheel:
-        wheel.writestr("package/photo.jpg", b"pixels")
+        wheel.writestr(zipfile.ZipInfo("package/photo.jpg"), b"pixels")
     return content.getvalue()
 
 
