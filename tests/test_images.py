@@ -886,21 +886,24 @@ def test_every_photo_comes_once_and_in_order(tmp_path: Path, batch_size: int, le
 
 
 def test_the_order_is_kept_when_photos_take_unequal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished = []
-
+    finished: list[int] = []
+    second_is_done = threading.Event()
     decode = images._decode_within
 
-    def dawdle(budget: PixelBudget, path: Path, geometry: Geometry) -> Decoded:
+    def finish_second_first(budget: PixelBudget, path: Path, geometry: Geometry) -> Decoded:
         number = int(path.stem)
-        time.sleep(0.02 if number % 4 == 0 else 0)
+        if number == 0:
+            assert second_is_done.wait(60)
         decoded = decode(budget, path, geometry)
         finished.append(number)
+        if number == 1:
+            second_is_done.set()
         return decoded
 
-    monkeypatch.setattr(images, "_decode_within", dawdle)
+    monkeypatch.setattr(images, "_decode_within", finish_second_first)
     photos = make_photos(tmp_path, 16)
-    assert flatten(read(PhotoReader(photos, SMALL), 3)[0]) == list(range(16))
-    assert finished != list(range(16))
+    assert flatten(read(PhotoReader(photos, SMALL, threads=4), 3)[0]) == list(range(16))
+    assert finished.index(1) < finished.index(0)
 
 
 def test_what_cannot_be_used_is_skipped_and_told(tmp_path: Path) -> None:
