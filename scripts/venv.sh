@@ -1,7 +1,7 @@
-# To be sourced, from the project's root: source scripts/venv.sh EXTRA
+# Source this file from the root of the project: source scripts/venv.sh EXTRA
 #
-# Makes .venv with Python 3.11 or newer where there is none, installs the project with an extra (weights, test) into it
-# unless that has been done since pyproject.toml last changed, and activates it.
+# It makes .venv with Python 3.11 or newer if there is none, and activates it. It installs the project with an extra
+# (weights, test) unless that is done since pyproject.toml last changed.
 
 installed=.venv/installed-$1
 if [ ! -e .venv/bin/activate ]; then

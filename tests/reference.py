@@ -1,6 +1,7 @@
-"""The means by a naive loop: numpy, float64, one photo at a time, written from the formula alone."""
+"""The means by a naive loop over photos in float64 numpy, written from the formula alone."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,18 +12,23 @@ Layer = tuple[str, np.ndarray, np.ndarray] | None
 
 
 def filter_means(photos: Iterable[np.ndarray], layers: Sequence[Layer]) -> dict[str, np.ndarray]:
-    """mu_i = 1/(N M) sum over N photos X and M positions j of F_ij(X): layer name -> (filters,)."""
+    """Return 1/(N M) sum over N photos X and M positions j of F_ij(X): layer -> (filters,)."""
     sums: dict[str, np.ndarray] = {}
     count = 0
     for photo in photos:
         count += 1
         for name, activation in activations(photo, layers).items():
-            sums[name] = sums.get(name, 0.0) + activation.sum(axis=(0, 1)) / (activation.shape[0] * activation.shape[1])
+            sums[name] = sums.get(name, 0.0) + activation.sum(axis=(0, 1)) / (
+                activation.shape[0] * activation.shape[1]
+            )
     return {name: total / count for name, total in sums.items()}
 
 
 def activations(photo: np.ndarray, layers: Sequence[Layer]) -> dict[str, np.ndarray]:
-    """The rectified activations of one photo (h, w, 3), RGB 0..255: layer name -> (height, width, filters)."""
+    """Return the rectified activations of a photo: layer name -> (height, width, filters).
+
+    The photo is (height, width, 3), RGB 0..255.
+    """
     found = {}
     values = photo[:, :, ::-1].astype(np.float64) - IMAGENET_BGR
     for layer in layers:
@@ -35,11 +41,11 @@ def activations(photo: np.ndarray, layers: Sequence[Layer]) -> dict[str, np.ndar
 
 
 def convolve(values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Cross-correlate with zeros around, so that the size stays; odd kernels only."""
+    """Cross-correlate with a kernel of odd size, with zeros around, so that the size stays."""
     height, width, _ = values.shape
     rows, columns, _, filters = kernel.shape
     padded = np.pad(values, ((rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
-    result = np.zeros((height, width, filters)) + bias
+    result: np.ndarray = np.zeros((height, width, filters)) + bias
     for y in range(rows):
         for x in range(columns):
             result += padded[y : y + height, x : x + width] @ kernel[y, x].astype(np.float64)
@@ -47,7 +53,16 @@ def convolve(values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.nda
 
 
 def max_pool(values: np.ndarray) -> np.ndarray:
-    """The largest of each 2 x 2; an odd last row or column is dropped."""
+    """Return the largest of each 2 x 2 values, without an odd last row or column."""
     height, width, _ = values.shape
     even = values[: height // 2 * 2, : width // 2 * 2]
-    return np.maximum.reduce([even[y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    top = np.maximum(even[0::2, 0::2], even[0::2, 1::2])
+    bottom = np.maximum(even[1::2, 0::2], even[1::2, 1::2])
+    largest: np.ndarray = np.maximum(top, bottom)
+    return largest
+
+
+def reference_layers(model: Any) -> list[Layer]:
+    """Describe a Keras chain of convolutions and pooling for the functions above."""
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    return [(layer.name, *layer.get_weights()) if layer.weights else None for layer in layers]

@@ -1,4 +1,4 @@
-"""The means of a folder against the naive loop; how photos are counted; what is refused."""
+"""The means over a folder, against the naive loop; which photos count; what is refused."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,22 +8,26 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from reference import filter_means
-from test_network import reference_layers
+from photo_files import decode_file
+from reference import filter_means, reference_layers
 
 import vggnorm
-from vggnorm import measure
 from vggnorm.errors import NetworkError, PhotoError
-from vggnorm.geometry import Geometry
-from vggnorm.images import decode_photo, find_photos
-from vggnorm.measure import compute_means
+from vggnorm.measure import compute_means, geometry_for
+from vggnorm.photos.folder import find_photos
+from vggnorm.photos.geometry import Geometry
+from vggnorm.run.options import Compute, Labels, Until, Watch
 
 MakeChain = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
     ("geometry", "batch_size"),
-    [(Geometry(48), 4), (Geometry(33, "stretch", "nearest"), 32), (Geometry(40, "crop", "lanczos"), 1)],
+    [
+        (Geometry(48), 4),
+        (Geometry(33, "stretch", "nearest"), 32),
+        (Geometry(40, "crop", "lanczos"), 1),
+    ],
 )
 def test_means_agree_with_the_naive_loop(
     geometry: Geometry, batch_size: int, make_chain: MakeChain, photo_folder: Path
@@ -32,74 +36,97 @@ def test_means_agree_with_the_naive_loop(
     means = compute_means(
         model,
         photo_folder,
-        size=geometry.size,
-        fit=geometry.fit,
-        interpolation=geometry.interpolation,
-        batch_size=batch_size,
+        geometry=Geometry(geometry.size, fit=geometry.fit, interpolation=geometry.interpolation),
+        compute=Compute(batch_size=batch_size),
     )
-    photos = [decode_photo(path, geometry) for path in photo_folder.iterdir()]
+    photos = [decode_file(path, geometry) for path in photo_folder.iterdir()]
     assert means.image_count == len(photos) == 9
     for layer, expected in filter_means(photos, reference_layers(model)).items():
         np.testing.assert_allclose(means.mean[layer], expected, rtol=1e-5, atol=1e-6, err_msg=layer)
 
 
-def test_the_spread_over_photos_is_that_of_single_photos(make_chain: MakeChain, photo_folder: Path) -> None:
+def test_the_spread_over_photos_is_that_of_single_photos(
+    make_chain: MakeChain, photo_folder: Path
+) -> None:
     model, geometry = make_chain(), Geometry(40)
-    means = compute_means(model, photo_folder, size=40, batch_size=4)
-    singles = [filter_means([decode_photo(path, geometry)], reference_layers(model)) for path in photo_folder.iterdir()]
+    means = compute_means(model, photo_folder, geometry=Geometry(40), compute=Compute(batch_size=4))
+    singles = [
+        filter_means([decode_file(path, geometry)], reference_layers(model))
+        for path in photo_folder.iterdir()
+    ]
     for layer, values in means.std_error.items():
         per_photo = np.array([single[layer] for single in singles])
         np.testing.assert_allclose(values, per_photo.std(axis=0, ddof=1) / 3, rtol=1e-4, atol=1e-6)
 
 
-def test_33_photos_count_33_times_whatever_the_batch_size(make_chain: MakeChain, tmp_path: Path) -> None:
-    # Every photo is of one grey value, so the mean tells how often each was counted.
+def test_33_photos_count_33_times_whatever_the_batch_size(
+    make_chain: MakeChain, tmp_path: Path
+) -> None:
+    # Every photo has a grey value of its own, so the mean shows how often each was counted.
     from PIL import Image
 
     for index in range(33):
         Image.new("RGB", (32, 32), (index * 7,) * 3).save(tmp_path / f"{index}.png")
     model = make_chain((2,))
     kernel = np.zeros((3, 3, 3, 2), np.float32)
-    kernel[1, 1, 0, 0] = 1  # the first channel is blue, less 103.939
+    kernel[1, 1, 0, 0] = 1  # the first channel is blue minus 103.939
     model.get_layer("conv1").set_weights([kernel, np.array([103.939, 1], np.float32)])
     for batch_size in (1, 7, 32, 64):
-        means = compute_means(model, tmp_path, size=32, batch_size=batch_size)
+        means = compute_means(
+            model, tmp_path, geometry=Geometry(32), compute=Compute(batch_size=batch_size)
+        )
         assert means.image_count == 33
-        np.testing.assert_allclose(means.mean["conv1"], [16 * 7, 1], rtol=1e-6)  # 0, 7, …, 224: the middle one
+        np.testing.assert_allclose(
+            means.mean["conv1"], [16 * 7, 1], rtol=1e-6
+        )  # 0, 7, …, 224: the middle one
 
 
-def test_the_photos_that_cannot_be_used_are_named(make_chain: MakeChain, photo_folder: Path, tmp_path: Path) -> None:
+def test_the_photos_that_cannot_be_used_are_named(
+    make_chain: MakeChain, photo_folder: Path, tmp_path: Path
+) -> None:
     for path in photo_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.png").write_text("no image")
-    means = compute_means(make_chain(), tmp_path, size=32)
+    means = compute_means(make_chain(), tmp_path, geometry=Geometry(32))
     assert means.image_count == 9
     assert {photo.photo: photo.reason for photo in means.skipped} == {
         "empty.jpg": "is empty",
-        "text.png": "is no image, or a damaged one",
+        "text.png": "is not an image, or is damaged",
     }
-    without = compute_means(make_chain(), photo_folder, size=32)
+    without = compute_means(make_chain(), photo_folder, geometry=Geometry(32))
     for layer in means.mean:
         np.testing.assert_allclose(means.mean[layer], without.mean[layer], rtol=1e-6)
     with pytest.raises(
-        PhotoError, match=r"(empty\.jpg: is empty|text\.png: is no image).*; without --strict it is left"
+        PhotoError,
+        match=r"(empty\.jpg: is empty|text\.png: is not an image).*; without --strict it is left",
     ):
-        compute_means(make_chain(), tmp_path, size=32, strict=True)
+        compute_means(make_chain(), tmp_path, geometry=Geometry(32), until=Until(strict=True))
 
 
 def test_a_folder_of_unusable_photos_is_an_error(make_chain: MakeChain, tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
-    with pytest.raises(PhotoError, match=r"none of its 1 photos can be used; the first, empty\.jpg, is empty"):
-        compute_means(make_chain(), tmp_path, size=32)
+    with pytest.raises(
+        PhotoError, match=r"none of its 1 photos can be used; the first, empty\.jpg, is empty"
+    ):
+        compute_means(make_chain(), tmp_path, geometry=Geometry(32))
 
 
 def test_a_limit_is_a_seeded_sample(make_chain: MakeChain, photo_folder: Path) -> None:
     def run(limit: int | None, seed: int) -> Any:
-        return compute_means(make_chain(), photo_folder, size=32, limit=limit, seed=seed)
+        return compute_means(
+            make_chain(),
+            find_photos(photo_folder).shuffled(seed),
+            geometry=Geometry(32),
+            until=Until(limit=limit),
+        )
 
     assert run(4, 0).image_count == 4
-    assert run(4, 0).recipe.photos_sha256 == run(4, 0).recipe.photos_sha256 != run(4, 1).recipe.photos_sha256
+    assert (
+        run(4, 0).recipe.photos_sha256
+        == run(4, 0).recipe.photos_sha256
+        != run(4, 1).recipe.photos_sha256
+    )
     np.testing.assert_array_equal(run(4, 0).mean["conv1"], run(4, 0).mean["conv1"])
     assert not np.allclose(run(4, 0).mean["conv1"], run(4, 1).mean["conv1"])
     np.testing.assert_allclose(run(None, 0).mean["conv1"], run(99, 1).mean["conv1"], rtol=1e-6)
@@ -108,27 +135,49 @@ def test_a_limit_is_a_seeded_sample(make_chain: MakeChain, photo_folder: Path) -
 def test_the_recipe_says_what_was_done(make_chain: MakeChain, photo_folder: Path) -> None:
     model = make_chain()
     recipe = compute_means(
-        model, find_photos(photo_folder), weights="w.h5", size=32, fit="stretch", interpolation="nearest", seed=3
+        model,
+        find_photos(photo_folder).shuffled(3),
+        geometry=Geometry(32, fit="stretch", interpolation="nearest"),
+        labels=Labels(weights="w.h5"),
     ).recipe
     assert recipe.geometry == Geometry(32, "stretch", "nearest")
-    assert (recipe.network, recipe.weights, recipe.seed, recipe.pooling) == ("chain", "w.h5", 3, "max")
+    assert (recipe.network, recipe.weights, recipe.seed, recipe.pooling) == (
+        "chain",
+        "w.h5",
+        3,
+        "max",
+    )
     assert recipe.photos == f"{photo_folder.parent.name}/{photo_folder.name}"
     assert (recipe.annotations, recipe.categories, recipe.limit) == ("", (), None)
     assert recipe.version == vggnorm.__version__
     names = find_photos(photo_folder).names
     taken = sum(int(hashlib.sha256(name.encode()).hexdigest(), 16) for name in names)
     assert recipe.taken_sha256 == f"{taken % 2**256:064x}"
-    sizes = b"".join(f"{name}\0{(photo_folder / name).stat().st_size}\0".encode() for name in sorted(names))
+    sizes = b"".join(
+        f"{name}\0{(photo_folder / name).stat().st_size}\0".encode() for name in sorted(names)
+    )
     assert (recipe.listed, recipe.listed_sha256) == (9, hashlib.sha256(sizes).hexdigest())
-    assert (recipe.shard, recipe.tolerance, recipe.accuracy, recipe.batch_size) == (None, None, None, 32)
+    assert (recipe.shard, recipe.tolerance, recipe.accuracy, recipe.batch_size) == (
+        None,
+        None,
+        None,
+        32,
+    )
 
 
-def test_photos_that_were_found_are_not_chosen_anew(make_chain: MakeChain, photo_folder: Path) -> None:
-    with pytest.raises(ValueError, match="leave out annotations and categories"):
-        compute_means(make_chain(), find_photos(photo_folder), categories=["dog"])
+def test_photos_are_taken_in_the_order_that_they_were_given(
+    make_chain: MakeChain, photo_folder: Path
+) -> None:
+    photos, model = find_photos(photo_folder).shuffled(5), make_chain()
+    three = compute_means(model, photos, geometry=Geometry(32), until=Until(limit=3))
+    taken = sum(int(hashlib.sha256(name.encode()).hexdigest(), 16) for name in photos.names[:3])
+    assert three.recipe.taken_sha256 == f"{taken % 2**256:064x}"
+    assert (three.recipe.seed, three.recipe.listed) == (5, 9)
 
 
-def test_a_network_that_computes_in_half_precision_is_refused(make_chain: MakeChain, photo_folder: Path) -> None:
+def test_a_network_that_computes_in_half_precision_is_refused(
+    make_chain: MakeChain, photo_folder: Path
+) -> None:
     import keras
 
     keras.config.set_dtype_policy("mixed_float16")
@@ -136,13 +185,21 @@ def test_a_network_that_computes_in_half_precision_is_refused(make_chain: MakeCh
         model = make_chain()
     finally:
         keras.config.set_dtype_policy("float32")
-    with pytest.raises(NetworkError, match="layer conv1: computes in float16; build or load the network in float32"):
-        compute_means(model, photo_folder, size=32)
+    with pytest.raises(
+        NetworkError, match="layer conv1: computes in float16; build or load the network in float32"
+    ):
+        compute_means(model, photo_folder, geometry=Geometry(32))
 
 
 def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: Path) -> None:
     told: list[tuple[int, int, float | None]] = []
-    means = compute_means(make_chain(), photo_folder, size=32, batch_size=4, progress=lambda *said: told.append(said))
+    means = compute_means(
+        make_chain(),
+        photo_folder,
+        geometry=Geometry(32),
+        compute=Compute(batch_size=4),
+        watch=Watch(progress=lambda *said: told.append(said)),
+    )
     assert [said[:2] for said in told] == [(0, 9), (4, 9), (8, 9), (9, 9)]
     assert told[0][2] is None
     assert told[-1][2] == means.uncertainty
@@ -167,15 +224,20 @@ def test_a_batch_is_filled_up_to_a_size_that_depends_on_its_own_number_of_photos
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
-    position_means = measure._position_means
+    predict = keras.Model.predict_on_batch
 
-    def look(measuring: Any, batch: Any) -> Any:
-        seen.append(batch.shape[0])
-        return position_means(measuring, batch)
+    def look(measuring: keras.Model, pixels: Any) -> Any:
+        seen.append(pixels.shape[0])
+        return predict(measuring, pixels)
 
-    monkeypatch.setattr(measure, "_position_means", look)
-    monkeypatch.setattr("vggnorm.recipe.MAX_BATCH", 100_000)
-    means = compute_means(make_chain(), photo_folder, size=32, batch_size=batch_size, **options)
+    monkeypatch.setattr(keras.Model, "predict_on_batch", look)
+    monkeypatch.setattr("vggnorm.means.recipe.MAX_BATCH", 100_000)
+    means = compute_means(
+        make_chain(),
+        photo_folder,
+        geometry=Geometry(32),
+        compute=Compute(batch_size=batch_size, **options),
+    )
     assert means.image_count == 9
     assert seen == shapes
 
@@ -185,30 +247,29 @@ def test_damaged_weights_are_noticed(make_chain: MakeChain, photo_folder: Path) 
     kernel, bias = model.get_layer("conv2").get_weights()
     bias[0] = np.inf
     model.get_layer("conv2").set_weights([kernel, bias])
-    with pytest.raises(NetworkError, match="layer conv2 has activations that are not finite; the weights are damaged"):
-        compute_means(model, photo_folder, size=32)
+    with pytest.raises(
+        NetworkError,
+        match="layer conv2 has activations that are not finite; the weights are damaged",
+    ):
+        compute_means(model, photo_folder, geometry=Geometry(32))
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"size": 0}, "size is 0"),
-        ({"fit": "squeeze"}, "fit is 'squeeze'"),
-        ({"interpolation": "cubic"}, "interpolation is 'cubic'"),
-    ],
-)
-def test_options_out_of_range_are_refused(
-    options: dict[str, Any], text: str, make_chain: MakeChain, photo_folder: Path
-) -> None:
-    with pytest.raises(ValueError, match=text):
-        compute_means(make_chain(), photo_folder, **options)
+def test_a_size_that_the_network_does_not_take_is_refused(photo_folder: Path) -> None:
+    pixels = keras.Input((48, 48, 3))
+    model = keras.Model(pixels, keras.layers.Conv2D(2, 3, activation="relu")(pixels), name="fixed")
+    assert geometry_for(model).size == 48
+    text = "fixed: takes photos of 48 x 48 pixels .height x width., not of 32"
+    with pytest.raises(NetworkError, match=text):
+        compute_means(model, photo_folder, geometry=Geometry(32))
 
 
 class ResourceExhaustedError(Exception):
-    """As TensorFlow's own, whose class is told by its name."""
+    """Has the name of TensorFlow's own class, which is how the program recognizes it."""
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ResourceExhaustedError("OOM when allocating"), RuntimeError("x")])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ResourceExhaustedError("OOM when allocating"), RuntimeError("x")]
+)
 def test_a_batch_without_memory_is_told_in_one_line(
     error: Exception, make_chain: MakeChain, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +279,10 @@ def test_a_batch_without_memory_is_told_in_one_line(
     monkeypatch.setattr(keras.Model, "predict_on_batch", fail)
     if isinstance(error, RuntimeError):  # a bug keeps its traceback
         with pytest.raises(RuntimeError, match="x"):
-            compute_means(make_chain(), photo_folder, size=32)
+            compute_means(make_chain(), photo_folder, geometry=Geometry(32))
         return
-    with pytest.raises(NetworkError, match="not enough memory for a batch of 16 photos of 32 x 32 pixels; give a smal"):
-        compute_means(make_chain(), photo_folder, size=32)
+    with pytest.raises(
+        NetworkError,
+        match="not enough memory for a batch of 16 photos of 32 x 32 pixels; use a smal",
+    ):
+        compute_means(make_chain(), photo_folder, geometry=Geometry(32))

@@ -1,94 +1,143 @@
-"""README says what the code says. `python tests/test_readme.py` writes the commands' help into it."""
+"""README is short, its examples run, and its links can be made absolute."""
 
+import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from vggnorm.cli import main
+import vggnorm
+from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.means.filter_means import FilterMeans
+from vggnorm.report.text import format_summary
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-HELP = re.compile(r"(<!-- help of vggnorm ([a-z-]+) -->\n)\n*(?:```text\n.*?```\n\n)?", re.DOTALL)
+WORDS = 1200
+CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def with_help(readme: str) -> str:
-    """Put each command's help behind its mark."""
-
-    def block(mark: re.Match[str]) -> str:
-        result = CliRunner().invoke(main, [mark[2], "--help"], prog_name="vggnorm", terminal_width=100)
-        assert result.exit_code == 0
-        return f"{mark[1]}\n```text\n$ vggnorm {mark[2]} --help\n{result.stdout}```\n\n"
-
-    return HELP.sub(block, readme)
+def example(page: Path, start: str) -> str:
+    """Return the page's one example in Python that begins with `start`."""
+    blocks = CODE.findall(page.read_text(encoding="utf-8"))
+    (found,) = (block for block in blocks if block.startswith(start))
+    return str(found)
 
 
-def test_the_command_reference_is_what_help_prints() -> None:
-    readme = README.read_text()
-    assert readme == with_help(readme), "bring it up to date with: python tests/test_readme.py"
-    assert {mark[2] for mark in HELP.finditer(readme)} == set(main.commands)
+def output_lines(pattern: str) -> list[str]:
+    """Return the lines of output in README that match a pattern."""
+    lines = README.read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if re.match(rf"    {pattern}", line)]
 
 
-def test_the_link_to_the_rule_leads_to_the_rule() -> None:
-    first, last = re.search(r"rescale\.py#L(\d+)-L(\d+)", README.read_text()).groups()
-    lines = (ROOT / "vggnorm" / "rescale.py").read_text().splitlines()[int(first) - 1 : int(last)]
-    code = "\n".join(lines)
-    assert lines[0].startswith("    seen = ")
-    assert "return kernel * seen / scale_out" in code
-    assert lines[-1] == "    return bias / scale_out"
+def test_readme_is_short() -> None:
+    count = len(README.read_text(encoding="utf-8").split())
+    assert count <= WORDS, f"{count} words; move something to docs/"
 
 
-def test_every_file_that_is_linked_exists() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)", README.read_text())
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+def test_the_python_example_runs(
+    make_chain: Callable[..., Any],
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(photo_folder, tmp_path / "coco" / "val2017")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vggnorm, "load_network", lambda _name: make_chain())
+    exec(compile(example(README, "import vggnorm"), "README.md", "exec"), {})
+    assert means_in(tmp_path / "vgg16_norm.h5").image_count == 9
+    printed = capsys.readouterr().out.splitlines()
+    verdicts = output_lines("pass ")
+    assert len(verdicts) == 3
+    assert set(verdicts) <= set(printed)
 
 
-def test_the_table_of_layers_is_that_of_the_code() -> None:
-    from vggnorm import layers
-
-    rows = [line for line in README.read_text().splitlines() if line.startswith("| ") and "`" in line]
-    table = {row.split("|")[1].strip(): set(re.findall(r"`(\w+)`", row.split("|")[2])) for row in rows}
-    for words, kinds in (
-        ("take scales in and give their own out", layers.FILTERS),
-        ("let any positive scale through", layers.RECTIFIERS),
-        ("pass scales on", {*layers.SPATIAL, *layers.POOLING_AWAY, *layers.IN_TRAINING}),
-        ("move them with their channels", layers.MOVING),
-        ("put them side by side", layers.JOINING),
-    ):
-        assert table[words] == {kind.__name__ for kind in kinds}, words
-    assert table["absorb a scale exactly, and pass it on"] == {"BatchNormalization"}
-    assert set().union(*table.values()) >= {kind.__name__ for kind in layers.RULES}
-    assert {function.__name__ for function in layers.RECTIFYING} == {"relu", "leaky_relu"}
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        *(
-            "quickstart",
-            "test",
-            "download_coco.py",
-            "fetch_weights.py",
-            "fuzz.py",
-            "make_figure.py",
-            "sample_photos.py",
-        ),
-        *("benchmark.py", "style_transfer.py", "torture.py", "try_keras_versions.py"),
-    ],
-)
-def test_scripts_can_be_run(script: str) -> None:
-    assert (ROOT / "scripts" / script).stat().st_mode & 0o111
+def test_the_examples_for_python_run(
+    make_chain: Callable[..., Any],
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(photo_folder, tmp_path / "coco" / "val2017")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vggnorm, "load_network", lambda _name: make_chain())
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    code = "".join(CODE.findall(page)).replace("block1_conv1", "conv1")
+    names: dict[str, Any] = {}
+    exec(compile(code, "python.md", "exec"), names)
+    assert load_means(tmp_path / "means.npy").image_count == 9
+    assert names["means"].image_count == 9
 
 
-def test_the_library_example_names_what_there_is() -> None:
-    import vggnorm
+def means_in(path: Path) -> FilterMeans:
+    """Return the means that a normalized network's file holds."""
+    from vggnorm.files.keras_h5 import read_means
 
-    for name in re.findall(r"vggnorm\.([a-zA-Z_]+)\(", README.read_text()):
-        assert callable(getattr(vggnorm, name)), name
+    return read_means(path)
 
 
-if __name__ == "__main__":
-    README.write_text(with_help(README.read_text()))
+def test_the_table_has_the_columns_that_are_printed(some_means: FilterMeans) -> None:
+    printed = [line.split() for line in format_summary(some_means).splitlines()]
+    (header,) = output_lines("layer .* silent$")
+    assert header.split() in printed
+    labels = {line[0] for line in printed if line}
+    shown = output_lines("(photos|geometry) ")
+    assert len(shown) == 2
+    assert {line.split()[0] for line in shown} <= labels
+
+
+def test_the_means_are_read_as_the_page_on_files_reads_them(
+    some_means: FilterMeans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_means(some_means, tmp_path / "means.npy")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"np": np, "json": json}
+    code = example(ROOT / "docs" / "files.md", "means = ")
+    code = code.replace("block1_conv1", next(iter(some_means.mean)))
+    exec(compile(code, "files.md", "exec"), names)
+    assert list(names["mean"]) == list(some_means.mean)
+    for layer, mean in some_means.mean.items():
+        np.testing.assert_array_equal(names["mean"][layer], mean)
+
+
+def built_readme(folder: Path, address: str) -> str:
+    """Return README as it goes into a package that is built with an address of the project."""
+    from hatchling.metadata.core import ProjectMetadata
+    from hatchling.plugin.manager import PluginManager
+
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    empty = 'replacement = ""'
+    assert settings.count(empty) == 1
+    (folder / "pyproject.toml").write_text(
+        settings.replace(empty, f'replacement = "{address}"'), encoding="utf-8"
+    )
+    for name in ("README.md", "LICENSE", "vggnorm/version.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    metadata = ProjectMetadata(str(folder), PluginManager())
+    assert metadata.core.readme_content_type == "text/markdown"
+    return str(metadata.core.readme)
+
+
+def links(text: str) -> list[str]:
+    """Return what a text links to or shows as a picture."""
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def test_without_an_address_readme_is_built_as_it_is(tmp_path: Path) -> None:
+    assert built_readme(tmp_path, "") == README.read_text(encoding="utf-8")
+
+
+def test_with_an_address_all_links_become_absolute(tmp_path: Path) -> None:
+    address = "https://example.invalid/vggnorm/"
+    original = README.read_text(encoding="utf-8")
+    built = built_readme(tmp_path, address)
+    expected = [link if link.startswith("https://") else address + link for link in links(original)]
+    assert links(built) == expected
+    assert "![A cat](https://example.invalid/vggnorm/docs/pictures/cat.jpg)" in built
+    assert built.replace(address, "") == original

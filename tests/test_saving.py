@@ -1,4 +1,4 @@
-"""Files of networks with many or long names, and of version 0.1.0; what is refused before any photo is measured."""
+"""Files of networks with many or long names, and what is refused before a photo is measured."""
 
 import errno
 import json
@@ -14,14 +14,16 @@ import keras
 import numpy as np
 import pytest
 
-from vggnorm import checkpoint as checkpoint_module
-from vggnorm.checkpoint import say_what_is_kept
 from vggnorm.errors import MeansError, NetworkError
-from vggnorm.h5file import read_means, read_shapes, require_writable
-from vggnorm.means import FilterMeans, load_means, require_saveable, save_means
-from vggnorm.moments import Moments
-from vggnorm.network import save_network
-from vggnorm.recipe import Recipe
+from vggnorm.files.formats import load_means, open_weights
+from vggnorm.files.keras_h5 import require_writable
+from vggnorm.files.means_npy import require_saveable, save_means
+from vggnorm.means.filter_means import FilterMeans
+from vggnorm.means.moments import Moments
+from vggnorm.means.recipe import Recipe
+from vggnorm.network.storage import save_network
+from vggnorm.run import checkpoint as checkpoint_module
+from vggnorm.run.checkpoint import say_what_is_kept
 
 LONG = "block_of_a_pyramid_of_features_" * 13  # 403 characters
 
@@ -29,7 +31,9 @@ LONG = "block_of_a_pyramid_of_features_" * 13  # 403 characters
 def deep(count: int = 170) -> Any:
     tensor = photo = keras.Input((4, 4, 1), name="photo")
     for index in range(count):
-        tensor = keras.layers.Conv2D(1, 1, name=f"{LONG}{index:03}", kernel_initializer="ones")(tensor)
+        tensor = keras.layers.Conv2D(1, 1, name=f"{LONG}{index:03}", kernel_initializer="ones")(
+            tensor
+        )
     return keras.Model(photo, tensor, name="deep")
 
 
@@ -47,10 +51,15 @@ def test_names_beyond_64_kib_are_read_by_keras_3_and_keras_2(tmp_path: Path) -> 
         "print(float(np.asarray(model(np.full((1, 4, 4, 1), 3, 'float32'))).max()))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, path], check=True, capture_output=True, text=True, env=os.environ
+        [sys.executable, "-c", code, path],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ,
     )
     assert float(done.stdout.splitlines()[-1]) == expected
-    assert list(read_shapes(path)) == [layer.name for layer in model.layers[1:]]
+    with open_weights(path) as file:
+        assert list(file.shapes()) == [layer.name for layer in model.layers[1:]]
 
 
 def test_a_file_that_keras_split_is_read(tmp_path: Path) -> None:
@@ -58,7 +67,8 @@ def test_a_file_that_keras_split_is_read(tmp_path: Path) -> None:
     model.save(path)
     with h5py.File(path) as file:
         assert "layer_names" not in file["model_weights"].attrs
-    assert list(read_shapes(path)) == [layer.name for layer in model.layers[1:]]
+    with open_weights(path) as file:
+        assert list(file.shapes()) == [layer.name for layer in model.layers[1:]]
 
 
 @pytest.mark.parametrize("name", ["keras_version", "backend", "model_config"])
@@ -80,12 +90,17 @@ def test_model_input_and_output_stay_single_tensors(make_chain: Any, tmp_path: P
 
 
 def test_a_name_that_no_attribute_can_hold_is_refused() -> None:
-    with pytest.raises(NetworkError, match="its name is too long, an .h5 file holds names of up to 64,512 bytes"):
+    with pytest.raises(
+        NetworkError,
+        match="its name is too long, because an .h5 file holds names of up to 64,512 bytes",
+    ):
         require_writable({}, {"x" * 65_000: ["kernel"]})
 
 
 @pytest.mark.parametrize("layer", ["plain", "with/slash", "./dot", "..", "naïve \N{SNOWMAN}", LONG])
-def test_means_of_many_layers_of_any_name_are_read_by_plain_numpy(layer: str, recipe: Recipe, tmp_path: Path) -> None:
+def test_means_of_many_layers_of_any_name_are_read_by_plain_numpy(
+    layer: str, recipe: Recipe, tmp_path: Path
+) -> None:
     values = {f"{layer}{index}": np.array([index + 0.5, index + 1.5]) for index in range(300)}
     means = FilterMeans(Moments(3, values, values), recipe)
     require_saveable(dict.fromkeys(values, 2), recipe)
@@ -96,55 +111,19 @@ def test_means_of_many_layers_of_any_name_are_read_by_plain_numpy(layer: str, re
     assert list(load_means(tmp_path / "means.npy").mean) == list(values)
 
 
-def test_means_of_odd_names_come_back_from_the_model_file(recipe: Recipe, make_chain: Any, tmp_path: Path) -> None:
+def test_means_of_odd_names_come_back_from_the_model_file(
+    recipe: Recipe, make_chain: Any, tmp_path: Path
+) -> None:
     values = {"a": np.array([1.0]), "a/b": np.array([2.0, 3.0]), ".": np.array([4.0])}
-    save_network(make_chain(), tmp_path / "chain.h5", FilterMeans(Moments(3, values, values), recipe))
-    read = read_means(tmp_path / "chain.h5")
-    assert {layer: vector.tolist() for layer, vector in read.mean.items()} == {"a": [1], "a/b": [2, 3], ".": [4]}
-
-
-def old_parts(recipe: Recipe) -> dict[str, Any]:
-    """What a file of version 0.1.0 holds."""
-    layers = np.dtype([("one", "<f8", (2,)), ("two", "<f8", (1,))])
-    mean = np.array(([1.0, 2.0], [3.0]), layers)
-    nothing = np.zeros((), layers)
-    return {
-        "mean": mean,
-        "measured": mean,
-        "squared_deviation": np.array(([4.0, 5.0], [6.0]), layers),
-        "image_count": np.array(7),
-        "correction": nothing,
-        "correction_squared_deviation": nothing,
-        "control_count": np.array(0),
-        "recipe": np.array(json.dumps(recipe.to_dict())),
-        "skipped": np.array("[]"),
+    save_network(
+        make_chain(), tmp_path / "chain.h5", FilterMeans(Moments(3, values, values), recipe)
+    )
+    read = load_means(tmp_path / "chain.h5")
+    assert {layer: vector.tolist() for layer, vector in read.mean.items()} == {
+        "a": [1],
+        "a/b": [2, 3],
+        ".": [4],
     }
-
-
-def assert_old(means: FilterMeans) -> None:
-    assert {layer: values.tolist() for layer, values in means.mean.items()} == {"one": [1, 2], "two": [3]}
-    assert {layer: values.tolist() for layer, values in means.squared_deviation.items()} == {"one": [4, 5], "two": [6]}
-    assert means.image_count == 7
-
-
-def test_means_of_version_0_1_0_are_read(recipe: Recipe, tmp_path: Path) -> None:
-    parts = old_parts(recipe)
-    record = np.zeros((), [(name, part.dtype) for name, part in parts.items()])
-    for name, part in parts.items():
-        record[name] = part
-    np.save(tmp_path / "means.npy", record)
-    assert_old(load_means(tmp_path / "means.npy"))
-
-
-def test_a_model_file_of_version_0_1_0_is_read(recipe: Recipe, tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "old.h5", "w") as file:
-        file.attrs["vggnorm"] = json.dumps({"layers": ["one", "two"]})
-        for name, part in old_parts(recipe).items():
-            for layer in part.dtype.names or ():
-                file[f"vggnorm_means/{name}/{layer}"] = part[layer]
-            if not part.dtype.names:
-                file[f"vggnorm_means/{name}"] = part.item()
-    assert_old(read_means(tmp_path / "old.h5"))
 
 
 @pytest.mark.parametrize("name", ["image_count", "control_count"])
@@ -157,11 +136,18 @@ def test_absurd_counts_are_refused(
         del file[f"vggnorm_means/{name}"]
         file[f"vggnorm_means/{name}"] = value
     with pytest.raises(MeansError, match=f"damaged: {name} is "):
-        read_means(tmp_path / "chain.h5")
+        load_means(tmp_path / "chain.h5")
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": 20_000}, {"size": [224, 20_000]}, {"batch_size": 10**9}, {"listed": 10**30}, {"limit": 10**30}]
+    "change",
+    [
+        {"size": 20_000},
+        {"size": [224, 20_000]},
+        {"batch_size": 10**9},
+        {"listed": 10**30},
+        {"limit": 10**30},
+    ],
 )
 def test_absurd_recipes_are_refused(change: dict[str, Any], recipe: Recipe) -> None:
     (name,) = change
@@ -176,7 +162,7 @@ def test_what_is_kept_is_said_as_it_is(
     sixty = FilterMeans(replace(some_means.measured, count=60), some_means.recipe)
     assert "nothing of the run is kept" in say_what_is_kept(path, sixty)
     said: list[str] = []
-    keeper = checkpoint_module.Checkpoint(path, every=0, say=said.append)
+    keeper = checkpoint_module.Keeper(checkpoint_module.Checkpoint(path, every=0), said.append)
     assert keeper.save(some_means)
 
     def fail(_: Path, __: bytes) -> int:
@@ -185,7 +171,8 @@ def test_what_is_kept_is_said_as_it_is(
     monkeypatch.setattr(Path, "write_bytes", fail)
     assert not keeper.save(sixty)
     assert said == [
-        f"{path}: could not be written: No space left on device; the run goes on; if it is ended, 3 photos are kept"
+        f"{path}: could not be written: No space left on device; the run goes on; if it is ended, "
+        "3 photos are kept"
     ]
     assert f"{path} keeps 3 of 60 photos; " in say_what_is_kept(path, sixty)
     other = replace(sixty, recipe=replace(sixty.recipe, seed=1))

@@ -1,4 +1,4 @@
-"""verify passes what is right and fails what is wrong, each in the check that is about it."""
+"""`verify` passes a correct network, and each mistake fails the check that is about it."""
 
 import json
 from collections.abc import Callable
@@ -10,17 +10,27 @@ import numpy as np
 import pytest
 
 from vggnorm.errors import NetworkError, PhotoError
-from vggnorm.means import FilterMeans
+from vggnorm.means.filter_means import FilterMeans
+from vggnorm.means.moments import Moments
 from vggnorm.measure import compute_means
-from vggnorm.network import normalize
-from vggnorm.verification import ActivationsCheck, MeansCheck, VerifyReport, WeightsCheck, verify
+from vggnorm.normalization import normalize
+from vggnorm.photos.folder import find_photos
+from vggnorm.photos.geometry import Geometry
+from vggnorm.run.options import Until
+from vggnorm.verdicts.verification import (
+    ActivationsCheck,
+    MeansCheck,
+    PhotosUsed,
+    WeightsCheck,
+)
+from vggnorm.verification import VerifyReport, verify
 
 MakeChain = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def model(make_chain: MakeChain) -> Any:
-    """A small network of which no filter is silent."""
+    """A small network without silent filters."""
     chain = make_chain((4, 5, 3))
     for layer in chain.layers:
         if layer.weights:
@@ -31,7 +41,7 @@ def model(make_chain: MakeChain) -> Any:
 
 @pytest.fixture(scope="module")
 def means(model: Any, photo_folder: Path) -> FilterMeans:
-    found = compute_means(model, photo_folder, size=40)
+    found = compute_means(model, photo_folder, geometry=Geometry(40))
     assert not any(len(indices) for indices in found.silent.values())
     return found
 
@@ -42,15 +52,17 @@ def normalized(model: Any, means: FilterMeans) -> Any:
 
 
 def change(network: Any, layer: str, factor: float) -> None:
-    """Multiply all weights of a layer, as a wrong mean would."""
-    network.get_layer(layer).set_weights([factor * array for array in network.get_layer(layer).get_weights()])
+    """Multiply all weights of a layer, as a wrong mean would do."""
+    network.get_layer(layer).set_weights(
+        [factor * array for array in network.get_layer(layer).get_weights()]
+    )
 
 
 def passed(report: VerifyReport) -> tuple[bool, bool, bool]:
     return report.means.passed, report.activations.passed, report.weights.passed
 
 
-def test_on_the_photos_measured_all_is_exact(
+def test_the_check_is_exact_on_the_photos_measured(
     model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
 ) -> None:
     report = verify(model, normalized, photo_folder, means)
@@ -67,13 +79,17 @@ def test_some_of_the_photos_measured_are_a_part(
 ) -> None:
     report = verify(model, normalized, photo_folder, means, limit=5)
     assert report.means.photos == "part"
-    assert report.means.worst > 1e-4  # not exact, and not more off than by chance
+    assert report.means.worst > 1e-4  # not exact, but within chance
     assert report.passed
     assert "on a part of the photos measured" in str(report)
 
 
-def test_photos_are_taken_in_the_order_in_which_they_were_measured(model: Any, photo_folder: Path) -> None:
-    means = compute_means(model, photo_folder, size=40, limit=4, seed=5)
+def test_photos_are_taken_in_the_order_in_which_they_were_measured(
+    model: Any, photo_folder: Path
+) -> None:
+    means = compute_means(
+        model, find_photos(photo_folder).shuffled(5), geometry=Geometry(40), until=Until(limit=4)
+    )
     report = verify(model, normalize(model, means), photo_folder, means, limit=4)
     assert report.means.photos == "all"
     assert report.passed
@@ -85,12 +101,12 @@ def test_photos_are_taken_in_the_order_in_which_they_were_measured(model: Any, p
 def test_standard_errors_worked_by_hand(kind: str, model: Any, photo_folder: Path) -> None:
     # Five of the nine photos measured; or two photos after three others were measured.
     measured, here = (None, 5) if kind == "part" else (3, 5)
-    means = compute_means(model, photo_folder, size=40, limit=measured)
+    means = compute_means(model, photo_folder, geometry=Geometry(40), until=Until(limit=measured))
     normalized = normalize(model, means)
     count = means.image_count
     report = verify(model, normalized, photo_folder, means, limit=here)
     assert report.means.photos == kind
-    found = compute_means(normalized, photo_folder, size=40, limit=here)
+    found = compute_means(normalized, photo_folder, geometry=Geometry(40), until=Until(limit=here))
     medians, worst = {}, 0.0
     for layer, mean in means.mean.items():
         off = np.abs(found.mean[layer] - 1)
@@ -107,38 +123,61 @@ def test_standard_errors_worked_by_hand(kind: str, model: Any, photo_folder: Pat
 
 
 @pytest.mark.parametrize("limit", [4, 64])
-def test_one_layer_measured_wrongly_fails_on_any_photos(limit: int, model: Any, photo_folder: Path) -> None:
-    # The network is normalized by the book, with means of which one layer's are a hundred times what they should be.
-    means = compute_means(model, photo_folder, size=40)
-    means.mean["conv1"][:] *= 100
-    means.squared_deviation["conv1"][:] *= 100**2
+def test_one_layer_measured_wrongly_fails_on_any_photos(
+    limit: int, model: Any, photo_folder: Path
+) -> None:
+    # The network is normalized correctly, but the means of one layer are a hundred times too large.
+    means = compute_means(model, photo_folder, geometry=Geometry(40))
+    wrong = Moments(
+        means.image_count,
+        {**means.mean, "conv1": 100 * means.mean["conv1"]},
+        {**means.squared_deviation, "conv1": 100**2 * means.squared_deviation["conv1"]},
+    )
+    means = replace(means, measured=wrong)
     report = verify(model, normalize(model, means), photo_folder, means, limit=limit)
     assert passed(report) == (False, True, True)
-    other = replace(means, recipe=replace(means.recipe, photos_sha256="0" * 64, taken_sha256="0" * 64))
+    other = replace(
+        means, recipe=replace(means.recipe, photos_sha256="0" * 64, taken_sha256="0" * 64)
+    )
     report = verify(model, normalize(model, means), photo_folder, other, limit=limit)
     assert report.means.photos == "other"
     assert passed(report) == (False, True, True)
 
 
 def test_a_single_filter_far_off_fails_on_a_part_of_the_photos_measured() -> None:
-    check = MeansCheck("part", 0.9, "conv1[0]", 0.01, 1, worst_std_errors=10.5, layer_std_errors={"conv1": 0.9})
+    check = MeansCheck(
+        PhotosUsed.PART,
+        0.9,
+        "conv1[0]",
+        0.01,
+        1,
+        worst_std_errors=10.5,
+        layer_std_errors={"conv1": 0.9},
+    )
     assert not check.passed
     assert replace(check, worst_std_errors=9.5).passed
-    assert replace(check, photos="other").passed
-    assert not replace(check, layer_std_errors={"conv1": 0.9, "conv2": 4.1}, worst_std_errors=9.5).passed
+    assert replace(check, photos=PhotosUsed.OTHER).passed
+    assert not replace(
+        check, layer_std_errors={"conv1": 0.9, "conv2": 4.1}, worst_std_errors=9.5
+    ).passed
 
 
-def test_photos_that_are_all_alike_have_no_spread_to_divide_by(model: Any, photo_folder: Path, tmp_path: Path) -> None:
+def test_photos_that_are_all_alike_have_no_spread_to_divide_by(
+    model: Any, photo_folder: Path, tmp_path: Path
+) -> None:
     for index in range(4):
         (tmp_path / f"{index}.jpg").write_bytes((photo_folder / "0.jpg").read_bytes())
-    means = compute_means(model, tmp_path, size=40)
+    means = compute_means(model, tmp_path, geometry=Geometry(40))
     report = verify(model, normalize(model, means), tmp_path, means, limit=2)
     assert report.means.photos == "part"
     assert report.passed
 
 
-def test_a_filter_that_hardly_fires_may_be_off_by_rounding(make_chain: MakeChain, photo_folder: Path) -> None:
-    # Its mean is a millionth of the layer's largest activation, so that float32 knows it to some percent only.
+def test_a_filter_that_hardly_fires_may_be_off_by_rounding(
+    make_chain: MakeChain, photo_folder: Path
+) -> None:
+    # Its mean is a millionth of the layer's largest activation, so float32 computes it to a few
+    # percent only.
     model = make_chain((2, 2))
     for layer in model.layers:
         if layer.weights:
@@ -148,11 +187,13 @@ def test_a_filter_that_hardly_fires_may_be_off_by_rounding(make_chain: MakeChain
     kernel[..., 1] = kernel[..., 0]
     bias[:] = 1000, 1000
     model.get_layer("conv2").set_weights([kernel, bias])
-    largest = compute_means(model, photo_folder, size=32, limit=1).mean["conv2"][0]
-    for offset in np.linspace(1.0, 3.0, 60):  # until only the very largest activations are above 0
+    largest = compute_means(model, photo_folder, geometry=Geometry(32), until=Until(limit=1)).mean[
+        "conv2"
+    ][0]
+    for offset in np.linspace(1.0, 3.0, 60):  # until only the largest activations are above 0
         bias[1] = 1000 - largest * offset
         model.get_layer("conv2").set_weights([kernel, bias])
-        means = compute_means(model, photo_folder, size=32, limit=1)
+        means = compute_means(model, photo_folder, geometry=Geometry(32), until=Until(limit=1))
         if 0 < means.mean["conv2"][1] < 1e-3 * largest:
             break
     else:
@@ -175,9 +216,15 @@ def test_a_wrong_last_layer_fails_both_its_mean_and_its_activations(
     assert report.activations.relative["conv2"] < 1e-5
 
 
-def test_a_network_that_was_not_normalized_fails(model: Any, means: FilterMeans, photo_folder: Path) -> None:
+def test_a_network_that_was_not_normalized_fails(
+    model: Any, means: FilterMeans, photo_folder: Path
+) -> None:
     for limit in (5, 64):
-        assert passed(verify(model, model, photo_folder, means, limit=limit)) == (False, False, True)
+        assert passed(verify(model, model, photo_folder, means, limit=limit)) == (
+            False,
+            False,
+            True,
+        )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -197,18 +244,20 @@ def test_activations_that_overflow_fail_without_a_warning(
     model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
 ) -> None:
     kernel, bias = normalized.get_layer("conv2").get_weights()
-    bias[3] = 1e38  # the mean over positions is a sum that float32 cannot hold, whichever kernel takes it
+    bias[3] = 1e38  # the sum over positions exceeds float32
     normalized.get_layer("conv2").set_weights([kernel, bias])
     report = verify(model, normalized, photo_folder, means)
     assert passed(report) == (False, False, True)
 
 
-def test_a_silent_filter_fails_and_the_function_is_kept(make_chain: MakeChain, photo_folder: Path) -> None:
+def test_a_silent_filter_fails_and_the_function_is_kept(
+    make_chain: MakeChain, photo_folder: Path
+) -> None:
     model = make_chain((4, 3))
     kernel, bias = model.get_layer("conv2").get_weights()
     kernel[..., 1], bias[1] = 0, -1
     model.get_layer("conv2").set_weights([kernel, bias])
-    means = compute_means(model, photo_folder, size=32)
+    means = compute_means(model, photo_folder, geometry=Geometry(32))
     report = verify(model, normalize(model, means), photo_folder, means)
     assert passed(report) == (True, True, False)
     assert report.weights.silent["conv2"] == [1]
@@ -225,22 +274,24 @@ def test_without_means_the_scales_are_recovered(model: Any, photo_folder: Path) 
     assert report.means.worst < 1e-4
     broken = normalize(model, square)
     kernel, bias = broken.get_layer("conv3").get_weights()
-    kernel[0, 0, 0, 0] *= 2  # no rescaling of the original any more
+    kernel[0, 0, 0, 0] *= 2  # this is not a rescaling of the original
     broken.get_layer("conv3").set_weights([kernel, bias])
     assert not verify(model, broken, photo_folder).activations.passed
 
 
-def test_means_of_one_photo_tell_no_standard_error(model: Any, photo_folder: Path) -> None:
-    means = compute_means(model, photo_folder, size=40, limit=1)
+def test_means_of_one_photo_have_no_standard_error(model: Any, photo_folder: Path) -> None:
+    means = compute_means(model, photo_folder, geometry=Geometry(40), until=Until(limit=1))
     normalized = normalize(model, means)
     assert verify(model, normalized, photo_folder, means, limit=1).passed
     report = verify(model, normalized, photo_folder, means, limit=9)
     assert (report.means.worst_std_errors, report.means.layer_std_errors) == (None, {})
     assert passed(report) == (False, True, True)
-    assert "of how many standard errors, a single photo does not tell" in str(report)
+    assert "the means of a single photo have no standard error to compare with" in str(report)
 
 
-def test_the_report_as_json_says_the_same(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+def test_the_report_as_json_has_the_same_figures(
+    model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
     report = verify(model, normalized, photo_folder, means, limit=5)
     read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert (read["passed"], read["photos"]) == (True, 5)
@@ -249,12 +300,12 @@ def test_the_report_as_json_says_the_same(model: Any, normalized: Any, means: Fi
     assert read["activations"]["relative"] == report.activations.relative
 
 
-def test_figures_that_are_no_numbers_fail_and_are_null_in_json() -> None:
+def test_figures_that_are_nan_fail_and_are_null_in_json() -> None:
     nan = float("nan")
     report = VerifyReport(
         photos=1,
         skipped=0,
-        means=MeansCheck("all", worst=nan, worst_filter="conv1[0]", median=nan, beyond=1),
+        means=MeansCheck(PhotosUsed.ALL, worst=nan, worst_filter="conv1[0]", median=nan, beyond=1),
         activations=ActivationsCheck({"conv1": 0.0, "conv2": nan}, {"conv1": 1.0, "conv2": 1.0}),
         weights=WeightsCheck([], {}),
     )
@@ -265,7 +316,9 @@ def test_figures_that_are_no_numbers_fail_and_are_null_in_json() -> None:
     assert read["activations"]["relative"] == {"conv1": 0.0, "conv2": None}
 
 
-def test_the_report_for_a_person(model: Any, normalized: Any, means: FilterMeans, photo_folder: Path) -> None:
+def test_the_report_for_a_person(
+    model: Any, normalized: Any, means: FilterMeans, photo_folder: Path
+) -> None:
     text = str(verify(model, normalized, photo_folder, means))
     assert text.startswith("9 photos, 0 skipped\npass  every filter's mean activation is 1\n")
     assert "on the photos measured" in text
@@ -275,18 +328,22 @@ def test_the_report_for_a_person(model: Any, normalized: Any, means: FilterMeans
     assert "standard errors" in text
 
 
-def test_networks_with_other_layers_are_refused(model: Any, make_chain: MakeChain, photo_folder: Path) -> None:
+def test_networks_with_other_layers_are_refused(
+    model: Any, make_chain: MakeChain, photo_folder: Path
+) -> None:
     with pytest.raises(NetworkError, match="the two networks do not have the same layers"):
         verify(model, make_chain((4, 5)), photo_folder)
 
 
-def test_a_folder_of_unusable_photos_is_an_error(model: Any, normalized: Any, tmp_path: Path) -> None:
+def test_a_folder_of_unusable_photos_is_an_error(
+    model: Any, normalized: Any, tmp_path: Path
+) -> None:
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(PhotoError, match="none of its 1 photos can be used"):
         verify(model, normalized, tmp_path)
 
 
-def test_the_same_names_with_other_pixels_are_no_longer_all_the_photos(
+def test_the_same_names_with_other_pixels_are_other_photos(
     model: Any, normalized: Any, means: FilterMeans, photo_folder: Path, tmp_path: Path
 ) -> None:
     for path in photo_folder.iterdir():

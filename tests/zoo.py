@@ -1,4 +1,4 @@
-"""Small networks of many kinds, with random weights by which every filter fires."""
+"""Small networks of many kinds, with random weights that make every filter fire."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from keras import layers
 
-HEIGHT, WIDTH = 40, 56  # not square, so that an exchange of the two shows
+HEIGHT, WIDTH = 40, 56  # not square, so that a mix-up of the two shows
 
 
 def settle(model: Any, seed: int = 0) -> Any:
-    """Give all layers weights that keep activations near 1, with biases that make every filter fire."""
+    """Give all layers random weights that keep activations near 1 and make every filter fire."""
     random = np.random.default_rng(seed)
     for layer in model.layers:
         arrays = []
@@ -32,7 +32,8 @@ def settle(model: Any, seed: int = 0) -> Any:
                 arrays.append(random.uniform(low, high, array.shape))
         layer.set_weights(arrays)
     first = next(layer for layer in model.layers if layer.weights)
-    first.set_weights([array / 100 if array.ndim > 1 else array for array in first.get_weights()])  # pixels are large
+    # Pixels are large, so the kernel of the first layer must be small.
+    first.set_weights([array / 100 if array.ndim > 1 else array for array in first.get_weights()])
     return model
 
 
@@ -52,7 +53,12 @@ def chain(*steps: Any, height: int = HEIGHT, width: int = WIDTH) -> Any:
 
 
 def head(classes: int = 5) -> list[Any]:
-    return [layers.Flatten(), layers.Dense(7, activation="relu"), layers.Dropout(0.5), layers.Dense(classes, "softmax")]
+    return [
+        layers.Flatten(),
+        layers.Dense(7, activation="relu"),
+        layers.Dropout(0.5),
+        layers.Dense(classes, "softmax"),
+    ]
 
 
 def alexnet() -> Any:
@@ -87,7 +93,11 @@ def batch_normalized(before: bool) -> Any:
     for filters in (6, 8, 7):
         bn = layers.BatchNormalization(epsilon=0.1, center=filters != 8, scale=filters != 7)
         if before:
-            steps += [layers.Conv2D(filters, 3, use_bias=filters == 8), bn, layers.Activation("relu")]
+            steps += [
+                layers.Conv2D(filters, 3, use_bias=filters == 8),
+                bn,
+                layers.Activation("relu"),
+            ]
         else:
             steps += [conv(filters), bn]
         steps.append(layers.MaxPooling2D(2))
@@ -95,7 +105,7 @@ def batch_normalized(before: bool) -> Any:
 
 
 def separate_activations() -> Any:
-    relu = layers.ReLU()  # one layer without weights may be used again and again
+    relu = layers.ReLU()  # a layer without weights may be used several times
     return chain(
         conv(6, activation=None), relu, conv(5, activation=None), relu, layers.AveragePooling2D(2),
         conv(4, activation=None), layers.MaxPooling2D(2), layers.Activation("relu"), *head(),
@@ -118,14 +128,20 @@ def depthwise_separable() -> Any:
         layers.SeparableConv2D(6, 3, depth_multiplier=2, activation="relu"),
         layers.DepthwiseConv2D(3), layers.BatchNormalization(), layers.ReLU(),
         conv(5, 1, activation=None), layers.BatchNormalization(), layers.ReLU(),
-        layers.DepthwiseConv2D(3),  # without a rectifier: not normalized
+        layers.DepthwiseConv2D(3),  # not normalized, as it has no rectifier
         layers.SeparableConv2D(4, 3, use_bias=False, activation="relu"),
         layers.GlobalMaxPooling2D(keepdims=True), *head(),
     )  # fmt: skip
 
 
 def all_convolutional() -> Any:
-    return chain(conv(6), conv(8, strides=2), conv(7, 1), conv(5, 1, name="classes"), layers.GlobalAveragePooling2D())
+    return chain(
+        conv(6),
+        conv(8, strides=2),
+        conv(7, 1),
+        conv(5, 1, name="classes"),
+        layers.GlobalAveragePooling2D(),
+    )
 
 
 def decoder() -> Any:
@@ -142,8 +158,10 @@ def one_dimensional() -> Any:
     return chain(
         layers.Reshape((HEIGHT, WIDTH * 3)),
         layers.Conv1D(6, 3, activation="relu"), layers.MaxPooling1D(2), layers.ZeroPadding1D(1),
-        layers.SeparableConv1D(5, 3, activation="relu"), layers.DepthwiseConv1D(3, activation="relu"),
-        layers.Conv1DTranspose(4, 3, activation="relu"), layers.UpSampling1D(2), layers.Cropping1D(1),
+        layers.SeparableConv1D(5, 3, activation="relu"),
+        layers.DepthwiseConv1D(3, activation="relu"),
+        layers.Conv1DTranspose(4, 3, activation="relu"),
+        layers.UpSampling1D(2), layers.Cropping1D(1),
         layers.GlobalAveragePooling1D(), layers.Dense(3),
     )  # fmt: skip
 
@@ -152,7 +170,8 @@ def three_dimensional() -> Any:
     return chain(
         layers.Reshape((HEIGHT, WIDTH, 3, 1)),
         layers.Conv3D(4, 3, padding="same", activation="relu"), layers.AveragePooling3D((2, 2, 1)),
-        layers.Conv3DTranspose(3, 3, activation="relu"), layers.ZeroPadding3D(1), layers.MaxPooling3D(2),
+        layers.Conv3DTranspose(3, 3, activation="relu"),
+        layers.ZeroPadding3D(1), layers.MaxPooling3D(2),
         layers.Cropping3D(((1, 0), (0, 1), (1, 0))), layers.UpSampling3D(2), conv_3d_last(),
         layers.Flatten(), layers.Dense(3, activation="softmax"),
     )  # fmt: skip
@@ -163,7 +182,7 @@ def conv_3d_last() -> Any:
 
 
 def moved_channels() -> Any:
-    """Channels that change their place and come back, or are laid out as features."""
+    """Channels move and come back, or are laid out as features."""
     return chain(
         conv(4),
         layers.Permute((3, 1, 2)), layers.Permute((2, 3, 1)),
@@ -183,14 +202,17 @@ def several_outputs() -> Any:
 
 
 def prepared_inside() -> Any:
-    """What stands before the first filter may be anything."""
-    return chain(layers.Rescaling(1 / 127.5, offset=-1), layers.Activation("tanh"), conv(4), conv(3), *head())
+    """Any layers may come before the first filter."""
+    return chain(
+        layers.Rescaling(1 / 127.5, offset=-1), layers.Activation("tanh"), conv(4), conv(3), *head()
+    )
 
 
 def normalized_pixels() -> Any:
-    """A batch normalization of the photo itself, and one behind a dense layer."""
+    """A batch normalization of the photo itself, and one after a dense layer."""
     return chain(
-        layers.BatchNormalization(), conv(4), layers.GlobalMaxPooling2D(keepdims=True), layers.Flatten(),
+        layers.BatchNormalization(), conv(4),
+        layers.GlobalMaxPooling2D(keepdims=True), layers.Flatten(),
         layers.Dense(5, activation="relu"), layers.BatchNormalization(), layers.Dense(3),
     )  # fmt: skip
 

@@ -1,12 +1,13 @@
-"""The errors a user can mend.
+"""The errors that a user can fix.
 
-Each text is shown to the user as it stands, as one line: it names the file or layer, says what was wanted and
-what was found, and what to do about it. Any other exception is a bug, and keeps its traceback.
+Each text is shown to the user as it stands, as one line. It names the file or layer, says what was
+wanted and what was found, and says what to do. Any other exception is a bug and keeps its
+traceback.
 """
 
 
 class VggnormError(Exception):
-    """What a user can mend; the command line shows its text alone and exits with status 1."""
+    """An error that the user can fix. The command line shows its text and exits with status 1."""
 
 
 class PhotoError(VggnormError):

@@ -1,398 +1,288 @@
-"""From photos to means: the one loop over all photos."""
+"""Measure the mean activation of every filter over photos: plan a run, then run it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
-import vggnorm
-from vggnorm.bfloat16 import bfloat16_copy
-from vggnorm.checkpoint import Checkpoint
-from vggnorm.description import architecture_sha256
-from vggnorm.errors import NetworkError, PhotoError, StoppedError
-from vggnorm.geometry import ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
-from vggnorm.graph import Graph, read_graph
-from vggnorm.images import NOTHING_TAKEN, Batch, PhotoList, PhotoReader, Pixels, Taken, find_photos
-from vggnorm.machine import describe_machine, join_machines
-from vggnorm.means import FilterMeans, SkippedPhoto, require_saveable
-from vggnorm.moments import Moments, relative_to, std_deviation
-from vggnorm.network import has_top, measuring_model, photo_size, require_network_saveable, weights_sha256
-from vggnorm.precision import exact_float32, photos_per_second, run_batch
-from vggnorm.progress import Progress
-from vggnorm.recipe import Precision, Recipe
+from vggnorm.errors import NetworkError
+from vggnorm.files.means_npy import require_saveable
+from vggnorm.means.filter_means import FilterMeans
+from vggnorm.means.machines import join_machines
+from vggnorm.means.moments import Moments
+from vggnorm.means.recipe import NUMERICS, Precision, Recipe
+from vggnorm.network.applications import has_top
+from vggnorm.network.description import architecture_sha256
+from vggnorm.network.graph import Graph, read_graph
+from vggnorm.network.instruments import Instruments, photo_size
+from vggnorm.network.precision import exact_float32
+from vggnorm.network.storage import require_network_saveable
+from vggnorm.network.weights import weights_sha256
+from vggnorm.photos.folder import find_photos
+from vggnorm.photos.geometry import ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
+from vggnorm.photos.photo_list import PhotoList
+from vggnorm.photos.reader import NOTHING_TAKEN, PhotoReader, no_photo_usable
+from vggnorm.run.checkpoint import Checkpoint, Keeper
+from vggnorm.run.choosing import ACCURACY, choose_instruments
+from vggnorm.run.loop import run_to_end, taken_by
+from vggnorm.run.machine import describe_machine
+from vggnorm.run.options import Compute, Labels, Say, Until, Watch
+from vggnorm.version import __version__
 
-# How many photos to measure at least before the means may be known well enough. Where each photo's mean activation is
-# distributed with skewness g, a 95 % interval needs more than 25 g^2 photos to be wrong in 6 of 100 cases at most
-# (Cochran, "Sampling Techniques", 1977, section 2.15): 100 are enough for the exponential distribution, of skewness 2.
-# That the run stops where the sample itself says so makes no difference as the tolerance gets small (Chow and Robbins,
-# Annals of Mathematical Statistics 36, 1965).
-TOLERANCE_PHOTOS = 100
-
-# With `auto`, float32's correction must be known this well: its standard error relative to the mean, in the median over
-# the filters. Half of the filters are then within 3e-4 of float32's mean.
-ACCURACY = 4e-4
-
-AGAIN = "the same again, without --fresh, goes on"
-
-PositionMeans = Mapping[str, NDArray[Any]]  # layer name -> (photos, filters)
-Say = Callable[[str], object]  # is told, in a line, what was decided
-Stop = Callable[[], object]  # is asked between batches; what it gives is true if the run shall end
+DEFAULT_SIZE = 224  # pixels, where the network takes photos of any size
 
 
 def compute_means(
     model: keras.Model,
-    data: str | Path | PhotoList,
+    photos: str | Path | PhotoList,
     *,
-    annotations: str | Path | None = None,
-    categories: Sequence[str] = (),
-    network: str | None = None,
-    weights: str = "unnamed",
     preprocessing: Preprocessing = "caffe",
     dense: bool = False,
-    size: int | tuple[int, int] | None = None,
-    fit: Fit = "crop",
-    interpolation: Interpolation = "bilinear",
-    color_profiles: ColorProfiles = "ignore",
-    limit: int | None = None,
-    tolerance: float | None = None,
-    shard: tuple[int, int] | None = None,
-    seed: int = 0,
-    precision: Precision | Literal["auto"] = "float32",
-    control: int = 64,
-    batch_size: int = 32,
-    threads: int | None = None,
-    strict: bool = False,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: float = 60.0,
-    fresh: bool = False,
-    stop: Stop | None = None,
-    progress: Progress | None = None,
-    say: Say | None = None,
+    geometry: Geometry | None = None,
+    compute: Compute | None = None,
+    until: Until | None = None,
+    checkpoint: Checkpoint | None = None,
+    watch: Watch | None = None,
+    labels: Labels | None = None,
 ) -> FilterMeans:
     """Measure the mean activation of every filter over photos and positions.
 
-    Memory does not grow with the number of photos. A run that was ended goes on from its checkpoint, and gives what it
-    would have given, to the last bit, on a machine of the same kind.
+    Memory does not grow with the number of photos. A run that was ended early goes on from its
+    checkpoint, and gives what it would have given, to the last bit, on a machine of the same kind.
 
     Args:
         model: the network, see `vggnorm.load_network`. It is left as it is.
-        data: a folder of photos, see `vggnorm.images.find_photos`; or the photos that were found there.
-        annotations: a COCO annotation file; only the photos it lists are taken.
-        categories: COCO categories; only photos that show any of them are taken.
-        network: what to call the network in the recipe; by default the model's name.
-        weights: what to call the weights in the recipe; their SHA-256 stands beside it.
-        preprocessing: what the network takes photos as, see `vggnorm.geometry`.
+        photos: a folder of photos; or what `vggnorm.find_photos` found, with `.shuffled(seed)` for
+            another random order than that of seed 0, and `.shard(3, 16)` for the third of sixteen
+            parts, see `vggnorm.merge_means`.
+        preprocessing: what the network takes photos as, see `vggnorm.photos.geometry`.
         dense: whether hidden dense layers are measured, too, and so normalized.
-        size: side of the photos in pixels, or their `(height, width)`. By default what the network takes, or 224 where
-            it takes any.
-        fit: `crop` or `stretch`, see `vggnorm.geometry.Geometry`.
-        interpolation: `bilinear`, `nearest`, `bicubic` or `lanczos`.
-        color_profiles: `ignore` takes all photos as sRGB; `convert` converts those that carry another colour profile.
-        limit: measure so many photos.
-        tolerance: stop as soon as the means are known this well, relative: see `FilterMeans.uncertainty`; and at least
-            `TOLERANCE_PHOTOS` are measured. It is looked at after each batch.
-        shard: `(3, 16)` measures the third of sixteen parts of the photos, see `vggnorm.merging`. Not with `limit`,
-            `tolerance` or `auto`, which depend on what the others measure.
-        seed: of the random order in which photos are taken.
-        precision: what the network computes in. `bfloat16` runs all photos in bfloat16 and some of them in float32 as
-            well, and adds the mean difference. `auto` times both here and takes the faster; it goes on running photos
-            in both until the correction is known as well as `ACCURACY` says.
-        control: how many photos to run in both precisions, the first in the random order of all.
-        batch_size: how many photos the network is given at a time; the means depend on it in their last digits only.
-        threads: how many threads decode photos; by default one for each core.
-        strict: whether a photo that cannot be used is an error; else it is skipped and listed.
-        checkpoint: the file to keep the running sums in, and to go on from if it is there. It is left in the end, for
-            the caller to remove when the result is safe.
-        checkpoint_every: seconds from one checkpoint to the next. There is one more at the end, whatever brings it.
-        fresh: whether to start over, whatever the checkpoint holds.
-        stop: asked before every batch whether to end; then there is a checkpoint, and a `StoppedError`.
-        progress: called at the start and after every batch with the numbers of photos done with and to be done, and how
-            surely the means are known, see `vggnorm.progress`.
-        say: called with a line on what `auto` took, and why; where the run goes on from; that there is no checkpoint.
+        geometry: what the photos are made into; by default see `geometry_for`.
+        compute: the precision, the batch size and the threads, see `Compute`.
+        until: when to end before all photos are measured, see `Until`.
+        checkpoint: where to keep what is measured, and to go on from; by default nowhere.
+        watch: who is shown the progress, is told what is decided, and may end the run.
+        labels: what the recipe calls the network and its weights.
 
     Raises:
-        PhotoError: the photos cannot be found, or none, or with `strict` any, cannot be used; or the folder has gone.
-        MeansError: the checkpoint is damaged, or is of another recipe, other weights or other photos.
-        StoppedError: `stop` said so.
-        NetworkError: the network is of a kind that cannot be measured, or its activations are not finite.
-        ValueError: an option is out of range, or `annotations` are given for photos that were found already.
+        PhotoError: the photos cannot be found, or none can be used, or with `until.strict` one
+            cannot be used; or the folder has gone.
+        MeansError: the checkpoint is damaged, or is of another recipe, other weights or other
+            photos.
+        StoppedError: `watch` ended the run.
+        NetworkError: the network is of a kind that cannot be measured, it does not take photos of
+            this size, or its activations are not finite.
+        ValueError: an option is out of range, or does not go with a part of the photos.
     """
-    _check_options(precision, control, limit=limit, tolerance=tolerance, shard=shard)
-    say = say or _say_nothing
     graph = read_graph(model, dense=dense)
-    _require_float32(graph)
-    geometry = Geometry(_size(model, size), fit, interpolation, color_profiles)
-    if not isinstance(data, PhotoList):
-        data = find_photos(data, annotations=annotations, categories=categories)
-    elif annotations is not None or categories:
-        raise ValueError("photos that were found already are not chosen anew: leave out annotations and categories")
-    photos = data.shuffled(seed)
-    if shard is not None:
-        photos = photos.shard(*shard)
-    reader = PhotoReader(photos, geometry, limit=limit, strict=strict, threads=threads)
-    keeper = Checkpoint(checkpoint, every=checkpoint_every, say=say)
-    kept = None if fresh else keeper.load()
-    recipe = Recipe(
-        network=network or model.name,
-        include_top=has_top(model),
-        weights=weights,
-        weights_sha256=weights_sha256(model),
-        pooling=graph.pooling,
-        dense=dense,
+    geometry = _checked_geometry(model, geometry)
+    if not isinstance(photos, PhotoList):
+        photos = find_photos(photos)
+    if photos.seed is None:
+        photos = photos.shuffled(0)
+    plan = _Plan(
+        model=model,
+        graph=graph,
+        photos=photos,
         preprocessing=preprocessing,
-        size=geometry.size,
-        fit=fit,
-        interpolation=interpolation,
-        precision="float32",
-        control=0,
-        accuracy=None,
-        photos="/".join(photos.folder.resolve().parts[-2:]),
-        annotations="" if photos.annotations is None else photos.annotations.name,
-        categories=photos.categories,
-        listed=len(data.names),
-        listed_sha256=data.sha256(),
-        limit=limit,
-        tolerance=tolerance,
-        shard=shard,
-        seed=seed,
-        batch_size=batch_size,
-        taken_sha256=NOTHING_TAKEN.names_sha256,
-        photos_sha256=NOTHING_TAKEN.photos_sha256,
-        version=vggnorm.__version__,
-        color_profiles=color_profiles,
-        architecture_sha256=architecture_sha256(graph),
-        machine=describe_machine(keras.backend.backend()),
+        dense=dense,
+        geometry=geometry,
+        compute=compute or Compute(),
+        until=until or Until(),
+        labels=labels or Labels(),
     )
-    auto = precision == "auto"
-    if auto and kept is not None:
-        precision = kept.recipe.precision  # on another day, timing might say otherwise
+    return _run(plan, checkpoint, watch or Watch())
+
+
+def geometry_for(
+    model: keras.Model,
+    size: int | tuple[int, int] | None = None,
+    *,
+    fit: Fit = "crop",
+    interpolation: Interpolation = "bilinear",
+    color_profiles: ColorProfiles = "ignore",
+) -> Geometry:
+    """Give what photos are made into for a network.
+
+    Args:
+        model: the network.
+        size: side of the photos in pixels, or their `(height, width)`; by default what the network
+            takes, or 224 where it takes any.
+        fit: see `Geometry`, as for the others.
+        interpolation: one of Pillow's filters.
+        color_profiles: what to do with a colour profile that a photo carries.
+
+    Raises:
+        NetworkError: the network does not take photos of this size, or takes no photos.
+    """
+    taken = photo_size(model)
+    if taken is None:
+        return Geometry(size or DEFAULT_SIZE, fit, interpolation, color_profiles)
+    height, width = taken
+    own = height if height == width else taken
+    if size not in (None, own, taken):
+        raise NetworkError(
+            f"{model.name}: takes photos of {height} x {width} pixels (height x width), not of "
+            f"{size}"
+        )
+    return Geometry(own, fit, interpolation, color_profiles)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that decides what a run measures."""
+
+    model: keras.Model
+    graph: Graph
+    photos: PhotoList
+    preprocessing: Preprocessing
+    dense: bool
+    geometry: Geometry
+    compute: Compute
+    until: Until
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        for name in self.graph.sites:
+            computed_in = self.model.get_layer(name).compute_dtype
+            if computed_in != "float32":
+                raise NetworkError(
+                    f"layer {name}: computes in {computed_in}; build or load the network in float32"
+                )
+        ends_early = self.until.limit is not None or self.until.tolerance is not None
+        if self.photos.part and (ends_early or self.compute.precision == "auto"):
+            raise ValueError(
+                "a part of the photos is measured whole, in a precision that is named: leave out "
+                "the limit, the tolerance and auto"
+            )
+
+    def reader(self) -> PhotoReader:
+        """Make what reads the photos."""
+        return PhotoReader(
+            self.photos,
+            self.geometry,
+            limit=self.until.limit,
+            strict=self.until.strict,
+            threads=self.compute.threads,
+        )
+
+    def choose_instruments(
+        self, precision: Precision | None, reader: PhotoReader, say: Say
+    ) -> Instruments:
+        """Make the models that measure, in `precision`, or else in the one that was asked for."""
+        compute = replace(self.compute, precision=precision or self.compute.precision)
+        share_in_both = compute.control / reader.total(NOTHING_TAKEN)
+        return choose_instruments(
+            self.graph,
+            preprocessing=self.preprocessing,
+            dense=self.dense,
+            geometry=self.geometry,
+            compute=compute,
+            share_in_both=share_in_both,
+            say=say,
+        )
+
+    def recipe(self, *, is_fast: bool) -> Recipe:
+        """Write down what decides the means.
+
+        Args:
+            is_fast: whether the photos are run in bfloat16, and some in float32 as well.
+        """
+        photos = self.photos
+        auto = self.compute.precision == "auto"
+        return Recipe(
+            network=self.labels.network or self.model.name,
+            include_top=has_top(self.model),
+            weights=self.labels.weights,
+            weights_sha256=weights_sha256(self.model),
+            pooling=self.graph.pooling,
+            dense=self.dense,
+            preprocessing=self.preprocessing,
+            size=self.geometry.size,
+            fit=self.geometry.fit,
+            interpolation=self.geometry.interpolation,
+            precision="bfloat16" if is_fast else "float32",
+            control=self.compute.control if is_fast else 0,
+            accuracy=ACCURACY if is_fast and auto else None,
+            photos=photos.source.label,
+            annotations="" if photos.annotations is None else photos.annotations.name,
+            categories=photos.categories,
+            listed=photos.listed,
+            listed_sha256=photos.listed_sha256,
+            limit=self.until.limit,
+            tolerance=self.until.tolerance,
+            shard=photos.part,
+            seed=photos.seed or 0,
+            batch_size=self.compute.batch_size,
+            taken_sha256=NOTHING_TAKEN.names_sha256,
+            photos_sha256=NOTHING_TAKEN.photos_sha256,
+            version=__version__,
+            numerics=NUMERICS,
+            color_profiles=self.geometry.color_profiles,
+            architecture_sha256=architecture_sha256(self.graph),
+            machine=describe_machine(keras.backend.backend()),
+        )
+
+
+def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMeans:
+    reader = plan.reader()
+    for layer, reason in plan.graph.kept.items():
+        watch.say(f"{layer} will not be normalized: {reason}")
+    keeper = Keeper(checkpoint, watch.say)
+    kept = keeper.load()
+    # On another day, the timing of `auto` might say otherwise: a run goes on as it began.
+    precision = kept.recipe.precision if kept and plan.compute.precision == "auto" else None
     with exact_float32():
-        networks = _choose_networks(graph, recipe, precision, control / reader.total(NOTHING_TAKEN), say)
-        if networks.fast:
-            recipe = replace(recipe, precision="bfloat16", control=control, accuracy=ACCURACY if auto else None)
-        require_saveable(graph.filters, recipe)
-        require_network_saveable(model)
-        means = FilterMeans(Moments.of_none(graph.filters), recipe)
+        instruments = plan.choose_instruments(precision, reader, watch.say)
+        is_fast = instruments.fast is not None
+        recipe = plan.recipe(is_fast=is_fast)
+        require_saveable(plan.graph.filters, recipe)
+        require_network_saveable(plan.model)
+        start = FilterMeans(Moments.of_none(plan.graph.filters), recipe)
         if kept is not None:
-            keeper.require(kept, recipe)
-            kept.require_layers(graph.filters)
-            machines = join_machines([kept.recipe.machine, recipe.machine])
-            goes_on = replace(kept.recipe, machine=machines, architecture_sha256=recipe.architecture_sha256)
-            means = replace(kept, recipe=goes_on)
-            if kept.recipe.machine not in ("", recipe.machine):
-                say(f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}")
-            say(f"{keeper.path}: goes on after {_taken(means).count} of {reader.total(_taken(means))} photos")
-        means = _run(means, reader, networks, keeper, stop=stop or _never, progress=progress or _show_nothing)
+            keeper.require_same_run(kept, recipe)
+            kept.require_layers(plan.graph.filters)
+            start = _going_on(kept, recipe, watch.say)
+            done = taken_by(start)
+            watch.say(f"{keeper.path}: goes on after {done.count} of {reader.total(done)} photos")
+        means = run_to_end(start, reader, instruments, keeper, watch)
     if reader.profile_count:
-        say(_profiles_line(reader.profile_count, means))
+        watch.say(_profiles_line(reader.profile_count, means))
     if not means.image_count:
-        raise no_photo_usable(photos, means.skipped)
-    if networks.fast and shard is None:
+        raise no_photo_usable(plan.photos, means.skipped)
+    if is_fast and plan.photos.part is None:
         means.require_control()
     return means
 
 
+def _going_on(kept: FilterMeans, recipe: Recipe, say: Say) -> FilterMeans:
+    """Give what an earlier run kept, with the machine of this one beside its own."""
+    machines = join_machines([kept.recipe.machine, recipe.machine])
+    if kept.recipe.machine not in ("", recipe.machine):
+        say(
+            f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}"
+        )
+    return replace(kept, recipe=replace(kept.recipe, machine=machines))
+
+
 def _profiles_line(count: int, means: FilterMeans) -> str:
-    """Say how many of the photos measured in this run carry a colour profile, and what was done with it."""
+    """Say how many of the photos of this run carry a colour profile, and what was done with it."""
     carry = "1 photo carries" if count == 1 else f"{count} photos carry"
     if means.recipe.color_profiles == "convert":
-        return f"{carry} another colour profile than sRGB; converted to sRGB"
-    return f"{carry} another colour profile than sRGB; taken as sRGB, which --color-profiles convert makes of them"
-
-
-def _check_options(
-    precision: str, control: int, *, limit: int | None, tolerance: float | None, shard: tuple[int, int] | None
-) -> None:
-    if precision not in (*get_args(Precision), "auto"):
-        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}, auto")
-    if control < 2:
-        raise ValueError(f"control is {control}; it must be at least 2, for a standard error")
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise ValueError(f"tolerance is {tolerance}; it must be between 0 and 1")
-    if shard is not None and (limit is not None or tolerance is not None or precision == "auto"):
-        raise ValueError("a shard is measured whole, in a precision that is named: no limit, tolerance or auto")
-
-
-def _run(
-    means: FilterMeans,
-    reader: PhotoReader,
-    networks: "_Networks",
-    keeper: Checkpoint,
-    *,
-    stop: Stop,
-    progress: Progress,
-) -> FilterMeans:
-    """Measure the photos that are left to measure. `means` is all that changes, once for each batch."""
-    taken = _taken(means)
-    progress(taken.count, reader.total(taken), means.uncertainty)
-    with closing(reader.batches(means.recipe.batch_size, taken)) as batches:
-        try:
-            while taken.count < reader.total(taken) and not _known_well(means):
-                if stop():
-                    if keeper.save(means):
-                        kept = f"{keeper.path} keeps them: {AGAIN}"
-                    elif keeper.holds_something:
-                        kept = f"{keeper.path} keeps {keeper.kept_count} of them: {AGAIN} from there"
-                    else:
-                        kept = "nothing was written"
-                    raise StoppedError(f"stopped after {taken.count} of {reader.total(taken)} photos; {kept}")
-                batch = next(batches)
-                means, taken = networks.measure(means, batch), batch.taken
-                keeper.save_if_due(means)
-                progress(taken.count, reader.total(taken), means.uncertainty)
-        finally:
-            keeper.save(means)
-    return means
-
-
-@dataclass(frozen=True)
-class _Networks:
-    """The models that measure.
-
-    Attributes:
-        exact: in float32.
-        fast: in another precision, if there is one.
-    """
-
-    exact: keras.Model
-    fast: keras.Model | None
-
-    def measure(self, means: FilterMeans, batch: Batch) -> FilterMeans:
-        """Give the means with one more batch, of which none, some or all photos are run in both precisions."""
-        measured, correction = means.measured, means.correction
-        if len(batch.pixels):
-            position_means = _measure_photos(self.fast or self.exact, batch.pixels, means.recipe.batch_size)
-            measured += Moments.of(position_means)
-        if self.fast and (chosen := _in_both(means, batch)).any():
-            exact = _measure_photos(self.exact, batch.pixels[chosen], means.recipe.batch_size)
-            surplus = Moments.of({layer: exact[layer] - position_means[layer][chosen] for layer in exact})
-            correction = surplus if correction is None else correction + surplus
-        taken = batch.taken
-        recipe = replace(means.recipe, taken_sha256=taken.names_sha256, photos_sha256=taken.photos_sha256)
-        return FilterMeans(measured, recipe, taken.skipped, correction)
-
-
-def _choose_networks(
-    graph: Graph, recipe: Recipe, precision: Precision | Literal["auto"], share_in_both: float, say: Say
-) -> _Networks:
-    """Make the models that measure; with `auto` the fast one only if it pays here, with that share run in both."""
-    shape = recipe.geometry.height, recipe.geometry.width
-    exact = measuring_model(graph, recipe.preprocessing, shape)
-    if precision == "float32":
-        return _Networks(exact, None)
-    fast = measuring_model(read_graph(bfloat16_copy(graph), dense=recipe.dense), recipe.preprocessing, shape)
-    if precision == "auto" and not _pays(fast, exact, shape, share_in_both, say):
-        return _Networks(exact, None)
-    return _Networks(exact, fast)
-
-
-def _measure_photos(measuring: keras.Model, pixels: Pixels, batch_size: int) -> PositionMeans:
-    """Measure photos in a batch whose size depends on their own number alone.
-
-    It is the next power of two, or a full batch. So the network does the same for a batch, whether it is the last of
-    a run or of a part, and meets few sizes.
-    """
-    count = len(pixels)
-    padded = padded_size(count, batch_size)
-    if count < padded:  # a full batch is not copied
-        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], padded - count, axis=0)])
-    return {layer: values[:count] for layer, values in _position_means(measuring, pixels).items()}
-
-
-def padded_size(count: int, batch_size: int) -> int:
-    """Give the number of photos that a batch of `count` is filled up to: a power of two, or `batch_size`."""
-    return min(1 << (count - 1).bit_length(), batch_size)
-
-
-def _in_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
-    """Choose the photos to run in both precisions: `(photos,)`."""
-    number, count = means.recipe.shard or (1, 1)
-    index = number - 1 + count * batch.positions  # in the order of all photos, of which this may be a part
-    chosen = index < means.recipe.control
-    if chosen.any() or means.recipe.accuracy is None or _correction_known(means):
-        return chosen
-    return ~chosen
-
-
-def _correction_known(means: FilterMeans) -> bool:
-    """Tell whether float32's correction is known as well as the recipe asks for."""
-    if means.correction is None:
-        return False
-    spread = std_deviation(means.correction.squared_deviation, means.correction.count)
-    std_error = np.median(relative_to(means.measured.mean, spread)) / np.sqrt(means.correction.count)
-    return bool(std_error <= means.recipe.accuracy)
-
-
-def _known_well(means: FilterMeans) -> bool:
-    """Tell whether the means are known as well as the recipe asks for."""
-    tolerance = means.recipe.tolerance
-    if tolerance is None or means.image_count < TOLERANCE_PHOTOS:
-        return False
-    return means.uncertainty is not None and means.uncertainty <= tolerance
-
-
-def _taken(means: FilterMeans) -> Taken:
-    recipe = means.recipe
-    return Taken(means.image_count, means.skipped, recipe.taken_sha256, recipe.photos_sha256)
-
-
-def _pays(fast: keras.Model, exact: keras.Model, shape: tuple[int, int], share_in_both: float, say: Say) -> bool:
-    """Time both precisions, and tell whether the fast one is the faster if that share of photos is run in both."""
-    fast_rate, exact_rate = photos_per_second(fast, *shape), photos_per_second(exact, *shape)
-    pays = 1 / fast_rate + min(share_in_both, 1) / exact_rate < 1 / exact_rate
-    say(
-        f"precision {'bfloat16' if pays else 'float32'}: the network alone runs {fast_rate:.1f} photos/s in bfloat16 "
-        f"here and {exact_rate:.1f} in float32, in which {min(share_in_both, 1):.0%} of them would have to run as well"
-    )
-    return pays
-
-
-def _say_nothing(_: str) -> None:
-    pass
-
-
-def _show_nothing(*_: object) -> None:
-    pass
-
-
-def _never() -> bool:
-    return False
-
-
-def _position_means(measuring: keras.Model, batch: Pixels) -> PositionMeans:
-    position_means: PositionMeans = run_batch(measuring, batch)
-    for layer, values in position_means.items():
-        if not np.isfinite(values).all():
-            raise NetworkError(f"layer {layer} has activations that are not finite; the weights are damaged")
-    return position_means
-
-
-def _size(model: keras.Model, size: int | tuple[int, int] | None) -> int | tuple[int, int]:
-    taken = photo_size(model)
-    if taken is None:
-        return 224 if size is None else size
-    height, width = taken
-    own = height if height == width else taken
-    if size not in (None, own, taken):
-        raise NetworkError(f"{model.name}: takes photos of {height} x {width} pixels (height x width), not of {size}")
-    return own
-
-
-def no_photo_usable(photos: PhotoList, skipped: Sequence[SkippedPhoto]) -> PhotoError:
-    """Make the error for a folder, or a part of one, of which not one photo could be used."""
-    return PhotoError(
-        f"{photos.folder}: none of its {len(photos.names)} photos can be used; the first, {skipped[0].photo}, "
-        f"{skipped[0].reason}"
+        return f"{carry} a colour profile other than sRGB; converted to sRGB"
+    return (
+        f"{carry} a colour profile other than sRGB; taken as sRGB; --color-profiles convert "
+        "converts them"
     )
 
 
-def _require_float32(graph: Graph) -> None:
-    for name in graph.sites:
-        computed_in = graph.model.get_layer(name).compute_dtype
-        if computed_in != "float32":
-            raise NetworkError(f"layer {name}: computes in {computed_in}; build or load the network in float32")
+def _checked_geometry(model: keras.Model, geometry: Geometry | None) -> Geometry:
+    if geometry is None:
+        return geometry_for(model)
+    return geometry_for(
+        model,
+        geometry.size,
+        fit=geometry.fit,
+        interpolation=geometry.interpolation,
+        color_profiles=geometry.color_profiles,
+    )

@@ -1,4 +1,4 @@
-"""Are the confidence intervals honest? On real photos and the real network, over many random halves of the photos."""
+"""Confidence intervals hold what they promise: real photos and weights, many random halves."""
 
 from pathlib import Path
 from typing import Any
@@ -6,28 +6,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vggnorm.geometry import Geometry
-from vggnorm.graph import read_graph
-from vggnorm.images import PhotoReader, find_photos
-from vggnorm.means import CONFIDENCE_95, FilterMeans
-from vggnorm.moments import Moments
-from vggnorm.network import measuring_model
-from vggnorm.recipe import Recipe
+from vggnorm.means.filter_means import CONFIDENCE_95, FilterMeans
+from vggnorm.means.moments import Moments
+from vggnorm.means.recipe import Recipe
+from vggnorm.network.graph import read_graph
+from vggnorm.network.instruments import measuring_model
+from vggnorm.photos.folder import find_photos
+from vggnorm.photos.geometry import Geometry
+from vggnorm.photos.reader import PhotoReader
 
-COCO = Path(__file__).parents[3] / "shared" / "coco"
 HALVES = 1000
 
 
 @pytest.fixture(scope="module")
-def per_photo(vgg16: Any) -> dict[str, np.ndarray]:
+def per_photo(vgg16: Any, coco_photos: Path) -> dict[str, np.ndarray]:
     """Each photo's position means: layer name -> (photos, filters)."""
-    if not COCO.is_dir():
-        pytest.skip(f"{COCO}: the collection of COCO photos is not there")
     measuring = measuring_model(read_graph(vgg16), size=(224, 224))
     found = [
-        measuring.predict_on_batch(batch.pixels) for batch in PhotoReader(find_photos(COCO), Geometry(224)).batches(20)
+        measuring.predict_on_batch(batch.pixels)
+        for batch in PhotoReader(find_photos(coco_photos), Geometry(224)).batches(20)
     ]
-    return {layer: np.concatenate([means[layer] for means in found]).astype(float) for layer in found[0]}
+    return {
+        layer: np.concatenate([means[layer] for means in found]).astype(float) for layer in found[0]
+    }
 
 
 def test_95_percent_intervals_cover_the_mean_as_often_as_they_should(
@@ -40,26 +41,32 @@ def test_95_percent_intervals_cover_the_mean_as_often_as_they_should(
     chance = np.random.default_rng(0)
     for _ in range(HALVES):
         chosen = chance.permutation(count)[:half]
-        means = FilterMeans(Moments.of({layer: values[chosen] for layer, values in per_photo.items()}), recipe)
-        # The standard error is that of a sample from endlessly many photos; the half is one of so many:
+        means = FilterMeans(
+            Moments.of({layer: values[chosen] for layer, values in per_photo.items()}), recipe
+        )
+        # The standard error is that of a sample from infinitely many photos. These are a half of N:
         # s sqrt(1/n - 1/N) = s / sqrt(n) * sqrt(1 - n/N).
         share = np.sqrt(1 - half / count)
         for layer, std_error in means.std_error.items():
             off = np.abs(means.mean[layer] - all_mean[layer])
             covered[layer] += (off <= CONFIDENCE_95 * share * std_error) / HALVES
-    # Cochran's rule ("Sampling Techniques", 1977, section 2.15): with more than 25 g^2 photos, g the skewness, such an
-    # interval is wrong in 6 of 100 cases at most. Chance: 3 standard errors of a share of HALVES, as if all filters of
-    # a layer went together.
+    # Cochran's rule ("Sampling Techniques", 1977, section 2.15): with more than 25 g^2 photos,
+    # where g is the skewness, such an interval is wrong in at most 6 of 100 cases. The slack for
+    # chance is 3 standard errors of a share of HALVES, as if all filters of a layer moved together.
     slack = 3 * np.sqrt(0.95 * 0.05 / HALVES)
     for layer, values in per_photo.items():
         deviation = values - all_mean[layer]
-        with np.errstate(invalid="ignore"):  # of a filter that does not fire in these photos
+        with np.errstate(invalid="ignore"):  # a filter may not fire in these photos
             skewness = (deviation**3).mean(axis=0) / (deviation**2).mean(axis=0) ** 1.5
         mild = half > 25 * skewness**2
         if mild.sum() < 10:
-            assert layer == "block5_conv3"  # as skewed as a filter that fires in few photos: most of it above 3
+            assert (
+                layer == "block5_conv3"
+            )  # as skewed as a filter that fires in few photos: most of it above 3
             continue
         assert 0.94 - slack <= covered[layer][mild].mean() <= 0.95 + slack, layer
-    # Where the rule asks for more photos than these, the interval covers less, as the mean is known worse than the
-    # photos let it seem.
-    assert covered["block5_conv3"].mean() < min(values.mean() for name, values in covered.items() if name[5] < "5")
+    # Where the rule asks for more photos than these, the interval covers the mean less often: the
+    # mean is known less well than the photos suggest.
+    assert covered["block5_conv3"].mean() < min(
+        values.mean() for name, values in covered.items() if name[5] < "5"
+    )

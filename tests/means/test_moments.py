@@ -1,0 +1,52 @@
+"""Running sums over photos, against sums at once and by hand."""
+
+import numpy as np
+import pytest
+
+from vggnorm.means.moments import Moments, std_deviation
+
+
+def streamed(values: np.ndarray, chunk: int) -> Moments:
+    batches = [
+        Moments.of({"conv": values[start : start + chunk]})
+        for start in range(0, len(values), chunk)
+    ]
+    return sum(batches[1:], batches[0])
+
+
+@pytest.mark.parametrize("chunk", [1, 11, 26, 51, 101])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_any_chunks_give_the_moments_of_all(chunk: int, offset: float) -> None:
+    # With the offset, the textbook formula (sum of squares minus square of sum) would lose all
+    # digits: it subtracts 1e12 from 1e12 to find 1.
+    values = np.random.default_rng(0).gamma(2, size=(101, 6)) + offset
+    moments = streamed(values, chunk)
+    assert moments.count == 101
+    np.testing.assert_allclose(moments.mean["conv"], values.mean(axis=0), rtol=1e-14)
+    deviation = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+    np.testing.assert_allclose(
+        moments.squared_deviation["conv"], deviation, rtol=1e-13 if offset == 0 else 1e-8
+    )
+
+
+def test_moments_worked_by_hand() -> None:
+    one, other = (
+        Moments.of({"conv": np.array([[1.0], [3.0]])}),
+        Moments.of({"conv": np.array([[8.0]])}),
+    )
+    both = one + other  # 1, 3, 8: mean 4, deviations 9 + 1 + 16
+    assert (both.count, both.mean["conv"].tolist(), both.squared_deviation["conv"].tolist()) == (
+        3,
+        [4.0],
+        [26.0],
+    )
+
+
+def test_sums_are_float64() -> None:
+    # In float32, 2**24 + 1 is 2**24.
+    values = np.array([[2.0**24], [1.0], [1.0]], dtype=np.float32)
+    assert streamed(values, 1).mean["conv"][0] * 3 == 2.0**24 + 2
+
+
+def test_std_deviation_of_a_single_photo_is_unknown() -> None:
+    assert np.isnan(std_deviation({"conv": np.array([0.0])}, 1)["conv"]).all()

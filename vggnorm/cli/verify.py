@@ -1,0 +1,82 @@
+"""The command `vggnorm verify`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vggnorm import vgg
+from vggnorm.cli.options import (
+    find_photos,
+    json_option,
+    limit_option,
+    load_original,
+    network_file_option,
+    photos_options,
+    warn_of_unknown_architecture,
+    weights_option,
+)
+from vggnorm.files.formats import load_means
+from vggnorm.report.printable import echo_json, echo_report
+from vggnorm.run.progress import progress_bar, say
+from vggnorm.run.startup import import_keras
+
+if TYPE_CHECKING:
+    import keras
+
+
+@click.command("verify")
+@click.argument("normalized_file", metavar="NORMALIZED.h5", type=click.Path(path_type=Path))
+@photos_options
+@network_file_option
+@weights_option
+@limit_option
+@json_option
+def command(
+    *,
+    normalized_file: Path,
+    data: Path,
+    annotations: Path | None,
+    categories: tuple[str, ...],
+    network: str | None,
+    weights: str,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Check on photos that NORMALIZED.h5 keeps its promises.
+
+    Is the mean activation of every filter 1? Does the network compute what the original computes?
+    Are the weights finite, and does every filter fire? The exit status is 1 if an answer is no.
+    """
+    means = load_means(normalized_file)
+    photos = find_photos(data, annotations, categories)
+    import_keras()
+    from vggnorm.network.storage import load_network
+    from vggnorm.verification import verify
+
+    model = load_original(means.recipe, network, weights)
+    warn_of_unknown_architecture(model, means)
+    normalized = load_network(str(normalized_file))
+    _require_as_keras_loads(normalized, normalized_file)
+    if network is not None and network not in vgg.NETWORKS:
+        _require_as_keras_loads(model, Path(network))
+    with progress_bar() as progress:
+        report = verify(model, normalized, photos, means, limit=limit, progress=progress)
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        echo_report(report, title=f"{normalized_file}: ")
+    if not report.passed:
+        sys.exit(1)
+
+
+def _require_as_keras_loads(model: "keras.Model", path: Path) -> None:
+    """Refuse a network that Keras itself loads from the file as another one."""
+    from vggnorm.network.storage import require_as_keras_loads
+
+    if not require_as_keras_loads(model, path):
+        say(
+            f"{path}: this Keras cannot load the file by itself, so its own loading was not "
+            "compared"
+        )

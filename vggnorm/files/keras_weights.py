@@ -1,0 +1,210 @@
+"""Reading the weights in an HDF5 file, which Keras 2 and Keras 3 lay out in different ways.
+
+Keras 2, and Keras 3 in a file that ends in `.h5`: a group for each layer, at the root of a weights
+file or under `model_weights` in a model file. Attributes list the layers and each layer's weights.
+
+Keras 3, in a file that ends in `.weights.h5` or in a `.keras` archive: a group for each layer under
+`layers`, called after the layer's kind and its count, as `conv2d_1`. The weights in it are called
+`vars/0`, `vars/1` and so on, and an attribute holds the layer's own name. A layer that is made of
+other layers has further groups, which are not read here.
+
+The kernels are taken as they stand. Theano turned kernels by 180 degrees when it convolved, and
+TensorFlow does not. Keras 2 wrote into a file which backend its kernels are for; those for Theano
+are refused. Keras 1 did not, and nothing else in such a file tells; see docs/weights.md.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from vggnorm.errors import NetworkError
+
+Array = NDArray[Any]
+
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+# What h5py raises when a file is damaged, or is laid out in another way.
+DAMAGED = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+
+
+class StoredArrays(Mapping[str, list[Array]]):
+    """Layer name -> its arrays in Keras's order; a layer is read when it is asked for."""
+
+    def __init__(self, datasets: Mapping[str, list[h5py.Dataset]], path: Path) -> None:
+        self._datasets = datasets
+        self._path = path
+
+    def __getitem__(self, layer: str) -> list[Array]:
+        return [read_array(dataset, layer, self._path) for dataset in self._datasets[layer]]
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self._datasets  # Mapping's own would read the layer
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._datasets)
+
+    def __len__(self) -> int:
+        return len(self._datasets)
+
+
+def find_datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
+    """Find the weights in a file of Keras 2 or 3: layer name -> datasets in Keras's order.
+
+    Raises:
+        NetworkError: it is another file, or damaged; a weight in it is not an array; or its kernels
+            are for Theano.
+    """
+    if "theano" in backends_of(file):
+        raise NetworkError(
+            f"{path}: was written with Theano as Keras's backend, and its kernels are turned by "
+            "180 degrees; load it in Keras 2.3 with TensorFlow as backend, which turns them back, "
+            "and save it again"
+        )
+    find: Callable[[h5py.File], dict[str, list[Any]]] = _find_keras2_items
+    wanted = "a Keras .h5 file"
+    if is_keras3_layout(file):
+        find, wanted = _find_keras3_items, "a Keras file"
+    try:
+        layers = find(file)
+    except DAMAGED as error:
+        raise NetworkError(f"{path}: is not {wanted} of weights, or is damaged: {error}") from error
+    for layer, items in layers.items():
+        _require_datasets(layer, items, path)
+    return layers
+
+
+def read_array(dataset: h5py.Dataset, layer: str, path: Path) -> Array:
+    """Read one weight.
+
+    Raises:
+        NetworkError: it cannot be read; or it has numbers that float32, in which networks compute,
+            would make infinite.
+    """
+    try:
+        array: Array = dataset[()]
+    except (OSError, RuntimeError) as error:
+        raise NetworkError(
+            f"{path}: the weights of layer {layer} cannot be read: {error}"
+        ) from error
+    if array.dtype == np.float64:
+        _require_within_float32(array, layer, path)
+    return array
+
+
+def require_plain(datasets: Mapping[str, list[h5py.Dataset]], path: Path) -> None:
+    """Refuse weights that Keras would turn into other numbers without a word.
+
+    These are kernels of whole numbers, as quantized networks have, whose scale stands elsewhere;
+    and numbers that are too large for float32.
+
+    Raises:
+        NetworkError: a layer has such a weight.
+    """
+    for layer, layer_datasets in datasets.items():
+        for dataset in layer_datasets:
+            if dataset.dtype == np.float64:
+                read_array(dataset, layer, path)
+            if len(dataset.shape) > 1:
+                require_float(dataset.dtype, layer, path)
+
+
+def require_float(dtype: np.dtype[Any], layer: str, path: Path) -> None:
+    """Refuse weights of whole numbers where a network has floating-point numbers.
+
+    Raises:
+        NetworkError: the type is not one of floating-point numbers.
+    """
+    if dtype.kind != "f":
+        raise NetworkError(
+            f"{path}: layer {layer} has weights of type {dtype}, whose scale is not known; give "
+            "the file from before the network was quantized"
+        )
+
+
+def is_keras3_layout(file: h5py.File) -> bool:
+    """Tell whether the weights are laid out as in a `.weights.h5` of Keras 3."""
+    return "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys()
+
+
+def backends_of(file: h5py.File) -> set[str]:
+    """Give the backends that Keras 2 wrote into the file, at the root and beside the weights."""
+    backends: set[str] = set()
+    for group in file, file.get("model_weights"):
+        if isinstance(group, h5py.Group):
+            values = np.ravel(group.attrs.get("backend", []))
+            backends |= {str(to_text(value)).lower() for value in values}
+    return backends
+
+
+def read_names(group: h5py.Group, name: str) -> list[str]:
+    """Read a list of names from an attribute, or from several called `name0`, `name1` and so on.
+
+    Raises:
+        KeyError: there is no such list.
+    """
+    if name in group.attrs:
+        return [to_text(text) for text in group.attrs[name]]
+    if f"{name}0" not in group.attrs:
+        raise KeyError(f"there is no {name}")
+    names: list[str] = []
+    for part in count():
+        if f"{name}{part}" not in group.attrs:
+            break
+        names += [to_text(text) for text in group.attrs[f"{name}{part}"]]
+    return names
+
+
+def to_text(name: str | bytes) -> str:
+    """Give a text, which h5py may give as bytes."""
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _find_keras2_items(file: h5py.File) -> dict[str, list[Any]]:
+    root = file.get("model_weights", file)
+    items: dict[str, list[Any]] = {}
+    for layer in read_names(root, "layer_names"):
+        group = root[layer]
+        items[layer] = [group[name] for name in read_names(group, "weight_names")]
+    return items
+
+
+def _find_keras3_items(file: h5py.File) -> dict[str, list[Any]]:
+    """Find the weights in the order in which Keras counts the layers of each kind."""
+    items: dict[str, list[Any]] = {}
+    for key in sorted(file["layers"], key=_kind_and_count):
+        group = file["layers"][key]["vars"]
+        layer = to_text(group.attrs.get("name", key))
+        items[layer] = [group[index] for index in sorted(group, key=int)]
+    return items
+
+
+def _kind_and_count(key: str) -> tuple[str, int]:
+    """Split `conv2d_10` into the kind and the count, which the first layer of a kind lacks."""
+    kind, _, number = key.rpartition("_")
+    return (kind, int(number)) if kind and number.isdigit() else (key, 0)
+
+
+def _require_datasets(layer: str, items: list[Any], path: Path) -> None:
+    for item in items:
+        if not isinstance(item, h5py.Dataset):
+            raise NetworkError(
+                f"{path}: is damaged: layer {layer} has a group in the place of a weight, "
+                f"{item.name}; get the file again, or save it again"
+            )
+
+
+def _require_within_float32(array: NDArray[np.float64], layer: str, path: Path) -> None:
+    finite = np.abs(array[np.isfinite(array)])
+    largest = finite.max(initial=0.0)
+    if largest > LARGEST:
+        raise NetworkError(
+            f"{path}: layer {layer} has a weight of {largest:.1e}, but networks compute in "
+            f"float32, which ends at {LARGEST:.1e}; the file is damaged, or its training failed"
+        )

@@ -1,0 +1,264 @@
+"""Photos, decoded by several threads and given in batches."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggnorm.errors import PhotoError
+from vggnorm.photos.budget import PixelBudget
+from vggnorm.photos.cores import core_count
+from vggnorm.photos.decode import MAX_PIXELS, Pixels, decode_within
+from vggnorm.photos.digests import names_sha256, sum_sha256
+from vggnorm.photos.geometry import Geometry
+from vggnorm.photos.photo_list import PhotoList
+from vggnorm.photos.skipped import SkippedPhoto, UnusablePhotoError
+
+# However large a batch is, at most twice as many photos are decoded ahead.
+MAX_AHEAD = 256
+
+RUN_AGAIN = "run the same command again; it goes on from the checkpoint, if there is one"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of the photos that were taken so far.
+
+    The digests do not depend on the order, and those of disjoint parts add up: see
+    `vggnorm.photos.digests`.
+
+    Attributes:
+        used: how many were given out.
+        skipped: those that could not be used, and why.
+        names_sha256: the sum of SHA-256 over the name of each photo.
+        photos_sha256: the sum of SHA-256 over the name, a zero byte and the pixels of each photo
+            that was used.
+    """
+
+    used: int = 0
+    skipped: tuple[SkippedPhoto, ...] = ()
+    names_sha256: str = "0" * 64
+    photos_sha256: str = "0" * 64
+
+    @property
+    def count(self) -> int:
+        """How many photos were taken, used or not."""
+        return self.used + len(self.skipped)
+
+
+NOTHING_TAKEN = Taken()
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some photos, decoded.
+
+    Attributes:
+        pixels: `(photos, height, width, 3)`, RGB 0..255.
+        positions: `(photos,)`, their places in the list.
+        taken: what became of all photos so far, including these.
+    """
+
+    pixels: Pixels
+    positions: NDArray[np.intp]
+    taken: Taken
+
+
+class PhotoReader:
+    """Decodes photos in threads, ahead of the caller who asks for them.
+
+    Attributes:
+        profile_count: how many of the photos given out carry a colour profile other than sRGB.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoList,
+        geometry: Geometry,
+        *,
+        limit: int | None = None,
+        strict: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            photos: what to read, in this order.
+            geometry: what to make of each photo.
+            limit: stop after this many usable photos.
+            strict: whether a photo that cannot be used is an error.
+            threads: how many photos to decode at a time; by default one for each core.
+
+        Raises:
+            ValueError: `limit` or `threads` is below 1.
+        """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}; it must be at least 1")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}; it must be at least 1")
+        self.profile_count = 0
+        self._photos = photos
+        self._source = photos.source
+        self._geometry = geometry
+        self._wanted = len(photos.names) if limit is None else limit
+        self._strict = strict
+        self._threads = threads or core_count()
+        self._budget = PixelBudget(MAX_PIXELS)
+        self._identity = self._source.identity()
+        self._stamps = {name: photos.stamp(name) for name in photos.names}
+
+    def total(self, taken: Taken) -> int:
+        """Estimate how many photos will be taken in all.
+
+        Photos that are skipped do not count towards the limit, and nobody knows how many more will
+        be skipped.
+        """
+        return min(len(self._photos.names), self._wanted + len(taken.skipped))
+
+    def batches(
+        self, batch_size: int, after: Taken = NOTHING_TAKEN
+    ) -> Generator[Batch, None, None]:
+        """Give the photos in batches.
+
+        The last batch may be short. It is empty if none of the last photos can be used.
+
+        Args:
+            batch_size: how many photos to give at a time.
+            after: what was taken before. Reading goes on after it, and gives the same batches as
+                without the pause.
+
+        Raises:
+            PhotoError: a photo cannot be used, and `strict` was asked for; a photo has changed; the
+                source is gone; or the system failed.
+            ValueError: `batch_size` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        taken, photos, skipped = after, list[_Photo](), list[SkippedPhoto]()
+        for name, decoded in self._decode_ahead(after.count, 2 * min(batch_size, MAX_AHEAD)):
+            if taken.used == self._wanted:
+                return
+            outcome = self._await(name, decoded)
+            if isinstance(outcome, SkippedPhoto):
+                skipped.append(outcome)
+            else:
+                photos.append(outcome)
+            if len(photos) == min(batch_size, self._wanted - taken.used):
+                taken = _add(taken, photos, skipped)
+                yield self._batch(photos, taken)
+                photos, skipped = [], []
+        if photos or skipped:
+            yield self._batch(photos, _add(taken, photos, skipped))
+
+    def _decode_ahead(self, start: int, ahead: int) -> Iterator[tuple[str, "Future[_Photo]"]]:
+        """Give every photo from `start` on, decoded or to be decoded.
+
+        At most `ahead` photos are decoded or waiting at a time.
+        """
+        positions = iter(range(start, len(self._photos.names)))
+        waiting: deque[tuple[str, Future[_Photo]]] = deque()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        try:
+            while True:
+                for position in islice(positions, ahead - len(waiting)):
+                    decoding = pool.submit(self._decode, position)
+                    waiting.append((self._photos.names[position], decoding))
+                if not waiting:
+                    return
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode(self, position: int) -> "_Photo":
+        name = self._photos.names[position]
+        try:
+            decoded = decode_within(self._budget, self._source, name, self._geometry)
+        finally:
+            self._require_unchanged(name)  # whether the photo could be decoded or not
+        digest = hashlib.sha256(os.fsencode(name) + b"\0")
+        digest.update(decoded.pixels.data.cast("B"))  # the bytes as they lie in memory
+        return _Photo(name, position, decoded.pixels, digest.digest(), decoded.has_profile)
+
+    def _require_unchanged(self, name: str) -> None:
+        listed, now = self._stamps[name], self._source.stamp(name)
+        if listed is not None and now != listed:
+            raise _ChangedError("is gone" if now is None else "has changed")
+
+    def _await(self, name: str, decoding: "Future[_Photo]") -> "_Photo | SkippedPhoto":
+        """Wait until a photo is decoded, or cannot be used."""
+        try:
+            return decoding.result()
+        except UnusablePhotoError as error:
+            if self._strict:
+                raise PhotoError(f"{error}; without --strict it is left out") from error
+            self._require_same_source()
+            return SkippedPhoto(name, error.reason)
+        except _ChangedError as error:
+            self._require_same_source()
+            raise PhotoError(
+                f"{self._source.locate(name)}: {error} since the photos were listed; put it back "
+                "as it was and run the same command again, or start over without the checkpoint"
+            ) from error
+        except MemoryError as error:
+            raise PhotoError(
+                f"{self._source.locate(name)}: there is not enough memory to decode it; give fewer "
+                f"--threads and {RUN_AGAIN}"
+            ) from error
+        except OSError as error:
+            raise PhotoError(
+                f"{self._source.locate(name)}: cannot be read: {error.strerror}; mend that and "
+                f"{RUN_AGAIN}"
+            ) from error
+
+    def _require_same_source(self) -> None:
+        """Raise an error if the source is gone: else all photos would be skipped, one by one."""
+        if self._source.identity() != self._identity:
+            raise PhotoError(
+                f"{self._source.locate()}: is gone, or another one is in its place; is its disk "
+                "still connected?"
+            )
+
+    def _batch(self, photos: Sequence["_Photo"], taken: Taken) -> Batch:
+        pixels = np.empty((len(photos), self._geometry.height, self._geometry.width, 3), np.uint8)
+        for index, photo in enumerate(photos):
+            pixels[index] = photo.pixels
+        self.profile_count += sum(photo.has_profile for photo in photos)
+        return Batch(pixels, np.array([photo.position for photo in photos], np.intp), taken)
+
+
+@dataclass(frozen=True, eq=False)
+class _Photo:
+    name: str
+    position: int
+    pixels: Pixels
+    sha256: bytes  # over name, zero byte and pixels
+    has_profile: bool  # whether it carries a colour profile other than sRGB
+
+
+class _ChangedError(Exception):
+    """A photo is not as it was when the photos were listed; the text says how."""
+
+
+def _add(taken: Taken, photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]) -> Taken:
+    names = [photo.name for photo in photos] + [photo.photo for photo in skipped]
+    return Taken(
+        used=taken.used + len(photos),
+        skipped=(*taken.skipped, *skipped),
+        names_sha256=sum_sha256([taken.names_sha256, names_sha256(names)]),
+        photos_sha256=sum_sha256([taken.photos_sha256, *(photo.sha256 for photo in photos)]),
+    )
+
+
+def no_photo_usable(photos: PhotoList, skipped: Sequence[SkippedPhoto]) -> PhotoError:
+    """Make the error for a list of photos none of which can be used."""
+    first = skipped[0]
+    return PhotoError(
+        f"{photos.source.locate()}: none of its {len(photos.names)} photos can be used; the "
+        f"first, {first.photo}, {first.reason}"
+    )
