@@ -38,7 +38,7 @@ from benchmark_report import (
 )
 from contestants import CONTESTANTS, EXACT, FAST, TORCH, WARM_UP, Figures, Job
 
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.photos.folder import EXTENSIONS
 
 ROOT = Path(__file__).parents[1]

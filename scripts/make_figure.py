@@ -22,7 +22,8 @@ import sample_photos
 
 import vggnorm
 from vggnorm.errors import PhotoError, VggnormError
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.photos.geometry import Geometry
 from vggnorm.report.printable import echo, echo_report, join_lines, printable

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import vggnorm
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.report.text import format_summary
 
@@ -76,9 +77,9 @@ def test_the_examples_for_python_run(
 
 def means_in(path: Path) -> FilterMeans:
     """Return the means that a normalized network's file holds."""
-    from vggnorm.files.keras_h5 import read_means
+    from vggnorm.files.formats import load_means
 
-    return read_means(path)
+    return load_means(path)
 
 
 def test_the_table_has_the_columns_that_are_printed(some_means: FilterMeans) -> None:

@@ -15,7 +15,7 @@ from reference import convolve
 from zoo import conv
 
 from vggnorm.cli import main
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.network import copies, weights
 
 SIDE = 32

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from command_line import failed, run
 
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.network import applications, storage
 from vggnorm.photos import folder, reader
 

@@ -10,7 +10,7 @@ import pytest
 from command_line import failed, run
 
 import vggnorm
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.photos.geometry import Geometry
 from vggnorm.run.options import Until
 

@@ -8,7 +8,8 @@ import pytest
 from click.testing import Result
 from command_line import failed, run
 
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 
 Compute = Callable[..., Result]
 

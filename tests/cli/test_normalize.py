@@ -13,7 +13,7 @@ from command_line import failed, run
 from zoo import settle
 
 import vggnorm
-from vggnorm.files.keras_h5 import read_means
+from vggnorm.files.formats import load_means
 from vggnorm.network import applications, storage
 from vggnorm.photos.geometry import Geometry
 
@@ -25,7 +25,7 @@ def test_it_says_what_it_did(made: Path, chain_file: Path) -> None:
         "chain.keras, 15 filters in 3 layers, normalized with means over 9 photos, saved as "
         "chain_norm.h5\n"
     )
-    assert read_means(Path("chain_norm.h5")).image_count == 9
+    assert load_means(Path("chain_norm.h5")).image_count == 9
 
 
 def test_vgg16_is_found_by_the_name_in_the_means(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from vggnorm.errors import MeansError, OutputError
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.moments import Moments
 from vggnorm.means.recipe import Recipe

@@ -18,11 +18,17 @@ from zoo import chain, conv, settle
 import vggnorm
 from vggnorm.cli import main
 from vggnorm.errors import NetworkError
-from vggnorm.files.keras_h5 import names_backend
+from vggnorm.files.formats import open_weights
 from vggnorm.identification.verdict import identify
 from vggnorm.network.graph import read_graph
 
 NO_BACKEND = "does not name the backend that it was written with"
+
+
+def names_backend(path: Path) -> bool:
+    """Tell whether a file says for which backend its kernels are."""
+    with open_weights(path) as file:
+        return file.names_backend
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from measuring import measure
 
 from vggnorm.errors import MeansError, PhotoError, StoppedError
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.merge import merge_means
 from vggnorm.means.recipe import NUMERICS

@@ -13,7 +13,7 @@ import pytest
 from photo_files import decode_file
 from reference import filter_means, reference_layers
 
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.photos.geometry import Geometry
 
 SIZE = 40

@@ -16,7 +16,8 @@ import pytest
 from measuring import measure
 
 from vggnorm.errors import MeansError, NetworkError, OutputError, PhotoError, StoppedError
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.photos import reader
 from vggnorm.photos.decode import decode_within

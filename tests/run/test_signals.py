@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 
 PHOTOS = 3000
 NUMBERS = {"SIGINT": 2, "SIGTERM": 15, "SIGHUP": 1}

@@ -10,7 +10,8 @@ import pytest
 from measuring import measure
 
 from vggnorm.errors import StoppedError
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.moments import Moments
 from vggnorm.means.recipe import Recipe

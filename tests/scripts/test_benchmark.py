@@ -18,7 +18,7 @@ from contestants import BASELINE, CONTESTANTS, EXACT, FAST, Clock, Figures, Job
 from photo_files import decode_file
 from reference import IMAGENET_BGR, filter_means, reference_layers
 
-from vggnorm.files.means_npy import load_means
+from vggnorm.files.formats import load_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.reader import PhotoReader

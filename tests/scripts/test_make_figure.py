@@ -14,7 +14,8 @@ import sample_photos
 from click.testing import CliRunner
 
 import vggnorm
-from vggnorm.files.means_npy import load_means, save_means
+from vggnorm.files.formats import load_means
+from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.photos.folder import find_photos
 from vggnorm.photos.geometry import Geometry

@@ -156,27 +156,3 @@ def _check_written(path: Path, weights: NetworkWeights) -> None:
             for dataset, array in zip(datasets, weights[layer].values(), strict=True):
                 if not np.array_equal(dataset[()], array, equal_nan=True):
                     raise OSError(f"layer {layer} does not read back as it was written")
-
-
-# Old names, for modules that do not use `vggnorm.files.formats` yet: `open_weights(path)` gives a
-# file's `kind` and `names_backend`, and `load_means(path)` the means.
-
-
-def is_hdf5(path: Path) -> bool:
-    """Tell by its first bytes whether a file is an HDF5 file; no if it cannot be read."""
-    return path.is_file() and bool(h5py.is_hdf5(path))  # a pipe would be waited for
-
-
-def names_backend(path: Path) -> bool:
-    """Tell whether a file says for which backend its kernels are."""
-    from vggnorm.files.formats import open_weights  # noqa: PLC0415  it is above this module
-
-    with open_weights(path) as file:
-        return file.names_backend
-
-
-def read_means(path: Path) -> FilterMeans:
-    """Read the means in a file: see `vggnorm.files.formats.load_means`."""
-    from vggnorm.files.formats import load_means  # noqa: PLC0415  it is above this module
-
-    return load_means(path)

@@ -287,13 +287,3 @@ def _skipped_from_json(text: str) -> tuple[SkippedPhoto, ...]:
         )
     except (KeyError, TypeError) as error:
         raise ValueError("the list of skipped photos is damaged") from error
-
-
-# The old name of `vggnorm.files.formats.load_means`, for modules that still import it from here.
-
-
-def load_means(path: str | Path) -> FilterMeans:
-    """Read the means in a file: see `vggnorm.files.formats.load_means`."""
-    from vggnorm.files import formats  # noqa: PLC0415  it imports this module
-
-    return formats.load_means(path)
