@@ -108,7 +108,7 @@ def geometry_for(
         model: the network.
         size: side of the photos in pixels, or their `(height, width)`; by default what the network
             takes, or 224 where it takes any.
-        fit: see `Geometry`, as for the others.
+        fit: `crop` or `stretch`, see `Geometry`.
         interpolation: one of Pillow's filters.
         color_profiles: what to do with a colour profile that a photo carries.
 
@@ -152,8 +152,8 @@ class _Plan:
         ends_early = self.until.limit is not None or self.until.tolerance is not None
         if self.photos.part and (ends_early or self.compute.precision == "auto"):
             raise ValueError(
-                "a part of the photos is measured whole, in a precision that is named: leave out "
-                "the limit, the tolerance and auto"
+                "a part of the photos must be measured completely and in a named precision: "
+                "leave out the limit, the tolerance and auto"
             )
 
     def reader(self) -> PhotoReader:

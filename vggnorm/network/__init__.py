@@ -1,4 +1,4 @@
-"""All that knows Keras: reading, loading, copying, measuring and saving networks.
+"""How Keras's networks are read, copied, measured, loaded and saved.
 
 - `applications.py`: VGG16 and VGG19 as `keras.applications` builds them
 - `bfloat16.py`: a copy of a network that computes in bfloat16

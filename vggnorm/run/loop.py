@@ -94,12 +94,12 @@ def _stopped(means: FilterMeans, total: int, keeper: Keeper) -> StoppedError:
 
 
 def _add_batch(means: FilterMeans, batch: Batch, instruments: Instruments) -> FilterMeans:
-    """Give the means with one more batch, of which some photos may be run in float32, too."""
+    """Give the means with one more batch. Some of its photos may be run in float32, too."""
     measured, correction = means.measured, means.correction
     if len(batch.pixels):
         position_means = instruments.measure(batch.pixels)
         measured += Moments.of(position_means)
-        chosen = _in_both(means, batch)
+        chosen = _choose_for_both(means, batch)
         if instruments.fast and chosen.any():
             exact = instruments.measure_exactly(batch.pixels[chosen])
             surplus = Moments.of(
@@ -114,7 +114,7 @@ def _add_batch(means: FilterMeans, batch: Batch, instruments: Instruments) -> Fi
     return FilterMeans(measured, recipe, batch.taken.skipped, correction)
 
 
-def _in_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
+def _choose_for_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
     """Choose the photos of a batch to run in both precisions: `(photos,)`."""
     number, count = means.recipe.shard or (1, 1)
     # Where each photo stands in the order of all photos, of which this run may measure a part.
@@ -122,7 +122,7 @@ def _in_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
     chosen: NDArray[np.bool_] = index < means.recipe.control
     if chosen.any() or means.recipe.accuracy is None or _correction_is_known(means):
         return chosen
-    return ~chosen
+    return np.ones_like(chosen)  # all of them, until the correction is known
 
 
 def _correction_is_known(means: FilterMeans) -> bool:
