@@ -37,6 +37,17 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_folder(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of nine photos and two empty files."""
+    folder = tmp_path_factory.mktemp("photos")
+    for path in photo_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "a.jpg").touch()
+    (folder / "b.jpg").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def make_chain() -> Callable[..., Any]:
     """Build a small network like VGG with random weights: `make_chain(filters=(4, 5, 3))`."""
     import keras

@@ -254,6 +254,14 @@ def test_damaged_weights_are_noticed(make_chain: MakeChain, photo_folder: Path) 
         compute_means(model, photo_folder, geometry=Geometry(32))
 
 
+def test_the_default_size_is_not_taken_for_another_one(make_chain: MakeChain) -> None:
+    model = make_chain()
+    assert geometry_for(model).size == 224
+    assert geometry_for(model, 48, fit="stretch") == Geometry(48, "stretch")
+    with pytest.raises(ValueError, match="size is 0; it must be at least 1"):
+        geometry_for(model, 0)
+
+
 def test_a_size_that_the_network_does_not_take_is_refused(photo_folder: Path) -> None:
     pixels = keras.Input((48, 48, 3))
     model = keras.Model(pixels, keras.layers.Conv2D(2, 3, activation="relu")(pixels), name="fixed")

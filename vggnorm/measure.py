@@ -75,7 +75,8 @@ def compute_means(
         ValueError: an option is out of range, or does not go with a part of the photos.
     """
     graph = read_graph(model, dense=dense)
-    geometry = _checked_geometry(model, geometry)
+    geometry = geometry or Geometry(_size_for(model, None))
+    geometry = replace(geometry, size=_size_for(model, geometry.size))
     if not isinstance(photos, PhotoList):
         photos = find_photos(photos)
     if photos.seed is None:
@@ -115,9 +116,14 @@ def geometry_for(
     Raises:
         NetworkError: the network does not take photos of this size, or takes no photos.
     """
+    return Geometry(_size_for(model, size), fit, interpolation, color_profiles)
+
+
+def _size_for(model: keras.Model, size: int | tuple[int, int] | None) -> int | tuple[int, int]:
+    """Give the size of photos for a network, and refuse a size that the network does not take."""
     taken = photo_size(model)
     if taken is None:
-        return Geometry(size or DEFAULT_SIZE, fit, interpolation, color_profiles)
+        return DEFAULT_SIZE if size is None else size
     height, width = taken
     own = height if height == width else taken
     if size not in (None, own, taken):
@@ -125,7 +131,7 @@ def geometry_for(
             f"{model.name}: takes photos of {height} x {width} pixels (height x width), not of "
             f"{size}"
         )
-    return Geometry(own, fit, interpolation, color_profiles)
+    return own
 
 
 @dataclass(frozen=True)
@@ -273,16 +279,4 @@ def _profiles_line(count: int, means: FilterMeans) -> str:
     return (
         f"{carry} a colour profile other than sRGB; taken as sRGB; --color-profiles convert "
         "converts them"
-    )
-
-
-def _checked_geometry(model: keras.Model, geometry: Geometry | None) -> Geometry:
-    if geometry is None:
-        return geometry_for(model)
-    return geometry_for(
-        model,
-        geometry.size,
-        fit=geometry.fit,
-        interpolation=geometry.interpolation,
-        color_profiles=geometry.color_profiles,
     )

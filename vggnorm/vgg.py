@@ -6,15 +6,11 @@ pooling. The classifier is three dense layers; Keras calls it the top.
 
 NETWORKS = ("vgg16", "vgg19")
 
-
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions in each block
-
 
 BLOCK_FILTERS = (64, 128, 256, 512, 512)  # filters of each convolution of a block
 
-
 TOP = "predictions"  # the last dense layer, which only a network with its classifier has
-
 
 FIRST_DENSE_KERNEL = (7 * 7 * 512, 4096)  # for photos of 224 pixels
 

@@ -14,35 +14,24 @@ from vggnorm.files.means_npy import save_means
 Compute = Callable[..., Result]
 
 
-@pytest.fixture(scope="session")
-def folder(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of nine photos and two empty files."""
-    folder = tmp_path_factory.mktemp("photos")
-    for path in photo_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "a.jpg").touch()
-    (folder / "b.jpg").touch()
-    return folder
-
-
 @pytest.fixture
-def parts(compute: Compute, folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+def parts(compute: Compute, mixed_folder: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Measure two parts of the photos."""
     for number in 1, 2:
         output = tmp_path / f"part{number}.npy"
-        result = compute("--shard", f"{number}/2", "-o", output, data=folder)
+        result = compute("--shard", f"{number}/2", "-o", output, data=mixed_folder)
         assert result.exit_code == 0, result.output
     return tmp_path / "part1.npy", tmp_path / "part2.npy"
 
 
 def test_parts_add_up_to_the_whole(
-    parts: tuple[Path, Path], compute: Compute, folder: Path, tmp_path: Path
+    parts: tuple[Path, Path], compute: Compute, mixed_folder: Path, tmp_path: Path
 ) -> None:
     result = run("merge-means", *parts)
     assert result.exit_code == 0, result.output
     assert "9 used, 2 skipped" in result.stdout
     assert result.stdout.endswith("2 parts added up, saved as means.npy\n")
-    assert compute("-o", tmp_path / "whole.npy", data=folder).exit_code == 0
+    assert compute("-o", tmp_path / "whole.npy", data=mixed_folder).exit_code == 0
     merged, whole = load_means("means.npy"), load_means(tmp_path / "whole.npy")
     np.testing.assert_allclose(merged.mean["conv3"], whole.mean["conv3"], rtol=1e-12)
     save_means(whole, parts[1], force=True)

@@ -26,28 +26,17 @@ def model(make_chain: MakeChain) -> Any:
     return make_chain((8, 5, 3))
 
 
-@pytest.fixture(scope="module")
-def folder(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of nine photos and two empty files."""
-    folder = tmp_path_factory.mktemp("photos")
-    for path in photo_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "a.jpg").touch()
-    (folder / "b.jpg").touch()
-    return folder
-
-
-def measure_parts(model: Any, folder: Path, count: int, **options: Any) -> Parts:
+def measure_parts(model: Any, mixed_folder: Path, count: int, **options: Any) -> Parts:
     options = {**OPTIONS, **options}
     return {
-        f"part{number}.npy": measure(model, folder, **options, shard=(number, count))
+        f"part{number}.npy": measure(model, mixed_folder, **options, shard=(number, count))
         for number in range(1, count + 1)
     }
 
 
 @pytest.fixture(scope="module")
-def parts(model: Any, folder: Path) -> Parts:
-    return measure_parts(model, folder, 3)
+def parts(model: Any, mixed_folder: Path) -> Parts:
+    return measure_parts(model, mixed_folder, 3)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -55,10 +44,10 @@ def parts(model: Any, folder: Path) -> Parts:
     "options", [{}, {"precision": "bfloat16", "control": 7}, {"batch_size": 1}], ids=str
 )
 def test_parts_add_up_to_one_run(
-    count: int, options: dict[str, Any], model: Any, folder: Path
+    count: int, options: dict[str, Any], model: Any, mixed_folder: Path
 ) -> None:
-    whole = measure(model, folder, **{**OPTIONS, **options})
-    parts = measure_parts(model, folder, count, **options)
+    whole = measure(model, mixed_folder, **{**OPTIONS, **options})
+    parts = measure_parts(model, mixed_folder, count, **options)
     assert sum(means.image_count for means in parts.values()) == whole.image_count == 9
     merged = merge_means(dict(reversed(parts.items())))  # in any order
     # The means of each photo are the same to the last bit. Only the order of the float64 sums
@@ -117,14 +106,14 @@ def test_a_part_that_is_there_twice_is_named(parts: Parts) -> None:
     assert text == "copy.npy and part2.npy are both part 2 of 3; give each part once"
 
 
-def test_parts_of_other_divisions_overlap(parts: Parts, model: Any, folder: Path) -> None:
-    other = measure(model, folder, **OPTIONS, shard=(1, 2))
+def test_parts_of_other_divisions_overlap(parts: Parts, model: Any, mixed_folder: Path) -> None:
+    other = measure(model, mixed_folder, **OPTIONS, shard=(1, 2))
     text = refused({**parts, "half.npy": other})
     assert text == "half.npy is one of 2 parts, part1.npy one of 3; they overlap"
 
 
-def test_what_is_no_part_is_named(parts: Parts, model: Any, folder: Path) -> None:
-    whole = measure(model, folder, **OPTIONS)
+def test_what_is_no_part_is_named(parts: Parts, model: Any, mixed_folder: Path) -> None:
+    whole = measure(model, mixed_folder, **OPTIONS)
     assert refused({**parts, "all.npy": whole}).startswith(
         "all.npy is not a part: it was measured without --shard"
     )
@@ -160,13 +149,13 @@ def test_where_and_by_which_version_they_were_measured_does_not_matter(parts: Pa
 
 
 def test_a_part_that_is_not_finished_is_named(
-    parts: Parts, model: Any, folder: Path, tmp_path: Path
+    parts: Parts, model: Any, mixed_folder: Path, tmp_path: Path
 ) -> None:
     calls = iter(range(100))
     with pytest.raises(StoppedError):  # after two photos and one that cannot be used
         measure(
             model,
-            folder,
+            mixed_folder,
             size=40,
             batch_size=1,
             shard=(2, 3),
@@ -188,9 +177,11 @@ def test_one_part_does_not_normalize(parts: Parts, model: Any) -> None:
     normalize(model, merge_means(parts))
 
 
-def test_control_photos_are_needed_in_all_parts_together_only(model: Any, folder: Path) -> None:
+def test_control_photos_are_needed_in_all_parts_together_only(
+    model: Any, mixed_folder: Path
+) -> None:
     options = {"precision": "bfloat16", "control": 4}
-    parts = measure_parts(model, folder, 5, **options)
+    parts = measure_parts(model, mixed_folder, 5, **options)
     assert parts["part5.npy"].correction is None
     assert merge_means(parts).correction is not None
     without = {name: replace(means, correction=None) for name, means in parts.items()}
@@ -203,12 +194,12 @@ def test_control_photos_are_needed_in_all_parts_together_only(model: Any, folder
     "options", [{"limit": 3}, {"tolerance": 0.1}, {"precision": "auto"}], ids=str
 )
 def test_what_depends_on_the_other_parts_is_refused(
-    options: dict[str, Any], model: Any, folder: Path
+    options: dict[str, Any], model: Any, mixed_folder: Path
 ) -> None:
     with pytest.raises(ValueError, match="leave out the limit, the tolerance and auto"):
-        measure(model, folder, shard=(1, 2), **options)
+        measure(model, mixed_folder, shard=(1, 2), **options)
 
 
-def test_more_parts_than_photos_are_refused(model: Any, folder: Path) -> None:
+def test_more_parts_than_photos_are_refused(model: Any, mixed_folder: Path) -> None:
     with pytest.raises(PhotoError, match="holds 11 photos; make no more parts of them than that"):
-        measure(model, folder, size=40, shard=(1, 12))
+        measure(model, mixed_folder, size=40, shard=(1, 12))

@@ -100,9 +100,7 @@ class Local(layers.Layer):  # type: ignore[misc]  # Keras has no types
 
 BENDS = "its output is not proportional to its input"
 
-
 CLIPS = "it is clipped or has a threshold"
-
 
 REFUSED = [
     (

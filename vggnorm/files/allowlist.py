@@ -39,7 +39,6 @@ LAYERS = _words(
     """
 )
 
-
 INITIALIZERS = _words(
     """
     Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer
@@ -48,12 +47,9 @@ INITIALIZERS = _words(
     """
 )
 
-
 REGULARIZERS = frozenset(["L1", "L1L2", "L2", "OrthogonalRegularizer"])
 
-
 CONSTRAINTS = frozenset(["MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"])
-
 
 ACTIVATIONS = _words(
     """
@@ -64,13 +60,10 @@ ACTIVATIONS = _words(
     """
 )
 
-
 MODELS = frozenset(["Functional", "Model", "Sequential"])
-
 
 # Values that JSON has no word for; Keras does not make objects of them.
 VALUES = frozenset(["__keras_tensor__", "__tuple__", "__numpy__", "TensorShape"])
-
 
 # The module under which Keras 3 writes each class. Keras 2 wrote many without a module.
 MODULES: Mapping[str, frozenset[str]] = {
@@ -81,19 +74,15 @@ MODULES: Mapping[str, frozenset[str]] = {
     "keras": frozenset(["DTypePolicy", "FloatDTypePolicy"]),
 }
 
-
 FUNCTION_MODULES = (None, "builtins", "keras.activations")  # None: without a module
 
-
 WITHOUT_MODULE = LAYERS | INITIALIZERS | REGULARIZERS | CONSTRAINTS | VALUES
-
 
 # Numpy would make room for any other type that a file names: "U1000000000" takes 4 GB for a letter.
 NUMBER_TYPES = _words(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 half "
     "single double"
 )
-
 
 HAZARDS = {
     "Lambda": "runs code out of the file",

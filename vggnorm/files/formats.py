@@ -52,12 +52,10 @@ class Kind(Enum):
 
 MODELS = (Kind.KERAS2_MODEL, Kind.KERAS3_MODEL, Kind.KERAS_ARCHIVE)
 
-
 _BY_HAND = (
     "copy its weights into a Keras model of the same layers, (out, in, h, w) to (h, w, in, out), "
     "and save that as .h5"
 )
-
 
 # What is said of files that are not read.
 _REFUSED = {
@@ -70,15 +68,11 @@ _REFUSED = {
     "is damaged; get the file again, or give another",
 }
 
-
 HEAD = 512  # bytes by which a file is recognized
-
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an empty archive's
-
 
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 

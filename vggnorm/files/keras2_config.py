@@ -9,13 +9,11 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
-
 # Layer -> setting in Keras 3 -> the same setting in Keras 2.
 RENAMED = {
     "LeakyReLU": {"negative_slope": "alpha"},
     "InputLayer": {"batch_shape": "batch_input_shape"},
 }
-
 
 # Settings that Keras 2, or an early version of it, does not know. At these values it does not need
 # them.

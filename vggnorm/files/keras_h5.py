@@ -27,9 +27,7 @@ from vggnorm.means.filter_means import FilterMeans
 # Layer name -> weight name -> array, in Keras's order.
 NetworkWeights = Mapping[str, Mapping[str, NDArray[Any]]]
 
-
 WRITTEN_AS = "2.15.0"  # the version of Keras whose layout the file has
-
 
 # Bytes in one attribute, as in Keras. HDF5's own limit, 64 KiB, includes a header.
 MAX_NAMES = 64_512

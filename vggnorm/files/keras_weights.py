@@ -26,9 +26,7 @@ from vggnorm.errors import NetworkError
 
 Array = NDArray[Any]
 
-
 LARGEST = float(np.finfo(np.float32).max)
-
 
 # What h5py raises when a file is damaged, or is laid out in another way.
 DAMAGED = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)

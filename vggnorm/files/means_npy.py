@@ -26,21 +26,15 @@ from vggnorm.photos.skipped import SkippedPhoto
 # The others are the raw sums, from which a run can go on without changing a bit.
 VECTORS = ("mean", "measured", "squared_deviation", "correction", "correction_squared_deviation")
 
-
 FILTERS = "filters"  # the number of filters of each layer, int64
-
 
 COUNTS = ("image_count", "control_count")
 
-
 TEXTS = ("layers", "recipe", "skipped")  # JSON; `layers` is the list of the layers' names
-
 
 PARTS = (*VECTORS, FILTERS, *COUNTS, *TEXTS)
 
-
 MAX_COUNT = 1 << 53  # photos; beyond it, float64 does not hold every whole number
-
 
 # Bytes of the header. In files of version 0.1.0, each vector is a record of layers. This is enough
 # for thousands of layers, and Python can parse any text of that length without harm.

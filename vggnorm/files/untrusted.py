@@ -24,9 +24,7 @@ from vggnorm.files.allowlist import require_known
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 
-
 ARCHIVED = ("metadata.json", CONFIG, WEIGHTS)  # all that a .keras archive needs
-
 
 # What zipfile and h5py raise when an archive is damaged or lacks a file.
 BAD_ARCHIVE = (
@@ -38,24 +36,17 @@ BAD_ARCHIVE = (
     zipfile.BadZipFile,
 )
 
-
 MAX_CONFIG = 1 << 22  # bytes; the largest of keras.applications has a quarter of that
-
 
 MAX_ATTRIBUTE = 1 << 24  # bytes
 
-
 MAX_TEXTS = 1 << 30  # bytes
-
 
 MAX_OBJECTS = 50_000  # groups and datasets; the largest of keras.applications has a tenth of that
 
-
 HEAP = b"GCOL\x01\0\0\0"  # how each heap of texts begins
 
-
 NUMBERS = (h5t.FLOAT, h5t.INTEGER, h5t.ENUM)  # HDF5's enumerations are numpy's bool
-
 
 TEXTS_BELOW = "/vggnorm_means/"  # where datasets may be texts
 

@@ -15,7 +15,6 @@ from vggnorm.verdicts.identification import Matched
 
 Shapes = Mapping[str, Sequence[Shape]]  # layer name -> shapes of its weights
 
-
 PREPARATION_KERNEL = (1, 1, 3, 3)  # of a convolution from three colours to three
 
 

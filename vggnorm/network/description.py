@@ -40,9 +40,7 @@ NO_MATTER = frozenset(
     ]
 )
 
-
 NO_MATTER_ENDINGS = ("_initializer", "_regularizer", "_constraint")
-
 
 # Layers that do nothing when a network is used.
 IDLE = (

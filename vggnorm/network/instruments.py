@@ -18,7 +18,6 @@ from vggnorm.photos.geometry import Preprocessing
 
 PositionMeans = Mapping[str, NDArray[np.float32]]  # layer name -> (photos, filters)
 
-
 # On a CPU, XLA takes a quarter longer for VGG's convolutions than TensorFlow's own kernels. JAX has
 # only XLA.
 JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"

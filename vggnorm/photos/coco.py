@@ -22,7 +22,6 @@ Entry = dict[str, Any]  # field -> value
 
 CHUNK = 1 << 18  # bytes read at a time
 
-
 # The fields that are kept of each entry.
 FIELDS = frozenset({"id", "file_name", "width", "height", "image_id", "category_id", "name"})
 

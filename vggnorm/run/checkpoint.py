@@ -54,13 +54,8 @@ class Keeper:
         return None if self._checkpoint is None else Path(self._checkpoint.path)
 
     @property
-    def holds_something(self) -> bool:
-        """Whether there is a checkpoint of this run or an earlier one, even an older one."""
-        return self._saved is not None
-
-    @property
     def kept_count(self) -> int:
-        """How many photos the checkpoint holds."""
+        """How many photos the checkpoint holds, be it an earlier one; 0 if there is none."""
         return 0 if self._saved is None else self._saved.image_count
 
     def load(self) -> FilterMeans | None:

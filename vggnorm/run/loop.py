@@ -70,7 +70,8 @@ def run_to_end(
         try:
             for means in chain([start], running_means(start, batches, instruments)):
                 keeper.save_if_due(means)
-                done, total = taken_by(means).count, reader.total(taken_by(means))
+                taken = taken_by(means)
+                done, total = taken.count, reader.total(taken)
                 watch.progress(done, total, means.uncertainty)
                 if done >= total or is_known_well(means):
                     return means
@@ -86,7 +87,7 @@ def _stopped(means: FilterMeans, total: int, keeper: Keeper) -> StoppedError:
     again = "the same again, without --fresh, goes on"
     if keeper.save(means):
         kept = f"{keeper.path} keeps them: {again}"
-    elif keeper.holds_something:
+    elif keeper.kept_count:
         kept = f"{keeper.path} keeps {keeper.kept_count} of them: {again} from there"
     else:
         kept = "nothing was written"

@@ -16,7 +16,6 @@ ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
-
 Handler = Callable[[int, FrameType | None], object]
 
 
