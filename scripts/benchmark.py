@@ -4,12 +4,14 @@
 Usage:
     python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5
     python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5 --scaling
+    python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5 --files
 
 Each contestant runs in a process of its own, on the same photos, and they take turns for some
 rounds, so that a machine whose speed drifts is as fast for one as for the other: trust the ratios
 more than the photos per second. The table is printed (docs/speed.md shows one), and benchmark.png
 is written. With --scaling, scaling.png is written instead: what happens to speed and memory with
-more photos, larger photos, larger batches and more threads.
+more photos, larger photos, larger batches and more threads. With --files, the photos are not used:
+it measures what opening and converting a large file of weights takes.
 
 contestants.py holds the contestants.
 """
@@ -37,6 +39,7 @@ from benchmark_report import (
     speed_over,
 )
 from contestants import CONTESTANTS, EXACT, FAST, TORCH, WARM_UP, Figures, Job
+from file_benchmark import report_files
 
 from vggnorm.files.formats import load_means
 from vggnorm.photos.folder import EXTENSIONS
@@ -215,6 +218,9 @@ def _require_full_batches(_ctx: click.Context, _param: click.Parameter, value: i
     help="Number of threads that decode.",
 )
 @click.option(
+    "--files", is_flag=True, help="Measure what opening and converting a large file takes instead."
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -233,11 +239,15 @@ def main(
     scaling_size: tuple[int, ...],
     scaling_batch: tuple[int, ...],
     scaling_threads: tuple[int, ...],
+    files: bool,
     output: Path,
 ) -> None:
     """Time vggnorm and others on the photos in FOLDER."""
     with tempfile.TemporaryDirectory() as directory:
         temporary = Path(directory)
+        if files:
+            click.echo(report_files(temporary))
+            return
         photos = repeat_photos(folder, count, temporary / "photos")
 
         def job(contestant: str) -> Job:

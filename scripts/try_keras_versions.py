@@ -12,10 +12,8 @@ network with that of the original, divided by the means. It needs some 16 GB on 
 
 import datetime
 import json
-import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,9 @@ from typing import Any
 
 import click
 import numpy as np
+import trials
 from PIL import Image
+from trials import TrialError, cell, escape, run
 
 import vggnorm
 from vggnorm.disk import check_output, replacing
@@ -36,15 +36,6 @@ from vggnorm.run.startup import import_keras
 ROOT = Path(__file__).resolve().parents[1]
 CHILD = Path(__file__).with_name("load_in_old_keras.py")
 COLUMNS = ("load_model", "applications", "load_weights", "by_name")
-TOLERANCE = 1e-4  # float32 stays within 1e-5 over 13 layers; a wrong layer differs by about 1
-# Variables that the other versions must not inherit. TensorFlow 2 sets TF2_BEHAVIOR, for example,
-# which TensorFlow 1.15 obeys too.
-OWN = ("KERAS", "PYTHON", "TF", "VIRTUAL_ENV")
-LONGEST = 70  # characters of an error in the table
-
-
-class TrialError(VggnormError):
-    """A version could not be installed or started."""
 
 
 @dataclass(frozen=True)
@@ -115,32 +106,6 @@ def find_python(wanted: str, given: Mapping[str, str]) -> str:
     return found
 
 
-def run(command: Sequence[str | Path], **environment: str) -> str:
-    """Run a program without the settings of this Python, and return what it prints.
-
-    Raises:
-        TrialError: the program could not be started, or failed; the text is its last line on
-            stderr.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env=kept | environment,
-        )
-    except OSError as error:
-        raise TrialError(f"{command[0]}: {error.strerror}") from error
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR")]  # pip adds warnings after them
-        raise TrialError((errors or said or [f"it ended with exit status {done.returncode}"])[-1])
-    return done.stdout
-
-
 def make_environment(version: Version, cache: Path, given: Mapping[str, str]) -> Path:
     """Make the virtual environment of a version, unless the cache has it.
 
@@ -150,14 +115,9 @@ def make_environment(version: Version, cache: Path, given: Mapping[str, str]) ->
     Raises:
         TrialError: it could not be made.
     """
-    folder = cache / version.folder
-    python = folder / "bin" / "python"
-    complete = folder / "complete"  # written after everything is installed
-    if not complete.exists():
-        run([find_python(version.python, given), "-m", "venv", "--clear", folder])
-        run([python, "-m", "pip", "install", "--quiet", "--prefer-binary", *version.pins])
-        complete.touch()
-    return python
+    return trials.make_environment(
+        cache / version.folder, lambda: find_python(version.python, given), version.pins
+    )
 
 
 def make_files(folder: Path) -> tuple[Path, Path]:
@@ -205,21 +165,6 @@ def try_version(
     printed = run([python, CHILD, version.module, model, expected], **settings)
     last = printed.splitlines()[-1]  # Keras 2 prints its progress before it
     return dict(json.loads(last))
-
-
-def escape(text: str) -> str:
-    """Return a text that can be part of a cell."""
-    return printable(text).replace("|", r"\|").replace("<", r"\<")
-
-
-def cell(found: Mapping[str, Any]) -> str:
-    """Return the result of one way of loading: the difference, or the first words of an error."""
-    if "error" in found:
-        lines = found["error"].splitlines()
-        text = lines[0] if len(lines[0]) <= LONGEST else f"{lines[0][:LONGEST].rsplit(' ', 1)[0]} …"
-        return escape(text)
-    difference = found["difference"]
-    return f"{difference:.1e}" if difference <= TOLERANCE else f"**wrong by {difference:.1e}**"
 
 
 def row(version: Version, found: Mapping[str, Any] | TrialError) -> str:

@@ -1,7 +1,7 @@
 """The means by a naive loop over photos in float64 numpy, written from the formula alone."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,21 +10,27 @@ IMAGENET_BGR = np.array([103.939, 116.779, 123.68])  # Simonyan and Zisserman's 
 # A convolution is (name, kernel (h, w, in, out), bias (out,)); None stands for 2 x 2 max pooling.
 Layer = tuple[str, np.ndarray, np.ndarray] | None
 
+Around = Literal["constant", "reflect"]  # modes of np.pad: zeros, or the reflection
 
-def filter_means(photos: Iterable[np.ndarray], layers: Sequence[Layer]) -> dict[str, np.ndarray]:
+
+def filter_means(
+    photos: Iterable[np.ndarray], layers: Sequence[Layer], around: Around = "constant"
+) -> dict[str, np.ndarray]:
     """Return 1/(N M) sum over N photos X and M positions j of F_ij(X): layer -> (filters,)."""
     sums: dict[str, np.ndarray] = {}
     count = 0
     for photo in photos:
         count += 1
-        for name, activation in activations(photo, layers).items():
+        for name, activation in activations(photo, layers, around).items():
             sums[name] = sums.get(name, 0.0) + activation.sum(axis=(0, 1)) / (
                 activation.shape[0] * activation.shape[1]
             )
     return {name: total / count for name, total in sums.items()}
 
 
-def activations(photo: np.ndarray, layers: Sequence[Layer]) -> dict[str, np.ndarray]:
+def activations(
+    photo: np.ndarray, layers: Sequence[Layer], around: Around = "constant"
+) -> dict[str, np.ndarray]:
     """Return the rectified activations of a photo: layer name -> (height, width, filters).
 
     The photo is (height, width, 3), RGB 0..255.
@@ -36,15 +42,18 @@ def activations(photo: np.ndarray, layers: Sequence[Layer]) -> dict[str, np.ndar
             values = max_pool(values)
         else:
             name, kernel, bias = layer
-            values = found[name] = np.maximum(convolve(values, kernel, bias), 0)
+            values = found[name] = np.maximum(convolve(values, kernel, bias, around), 0)
     return found
 
 
-def convolve(values: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Cross-correlate with a kernel of odd size, with zeros around, so that the size stays."""
+def convolve(
+    values: np.ndarray, kernel: np.ndarray, bias: np.ndarray, around: Around = "constant"
+) -> np.ndarray:
+    """Cross-correlate with a kernel of odd size; what is put around makes the size stay."""
     height, width, _ = values.shape
     rows, columns, _, filters = kernel.shape
-    padded = np.pad(values, ((rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
+    widths = (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)
+    padded = np.pad(values, widths, mode=around)
     result: np.ndarray = np.zeros((height, width, filters)) + bias
     for y in range(rows):
         for x in range(columns):

@@ -137,7 +137,7 @@ def test_every_option_exists(page: Path) -> None:
         known = known_options(line)
         if known is None:
             continue
-        used = re.findall(r"(?<!\S)--?[a-z][a-z-]*", line)
+        used = re.findall(r"(?<!\S)--?[a-z][a-z0-9-]*", line)
         assert set(used) <= known, line
 
 

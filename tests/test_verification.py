@@ -332,7 +332,7 @@ def test_networks_with_other_layers_are_refused(
     model: Any, make_chain: MakeChain, photo_folder: Path
 ) -> None:
     with pytest.raises(NetworkError, match="the two networks do not have the same layers"):
-        verify(model, make_chain((4, 5)), photo_folder)
+        verify(model, make_chain((5, 4)), photo_folder)
 
 
 def test_a_folder_of_unusable_photos_is_an_error(

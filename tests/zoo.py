@@ -41,7 +41,7 @@ def photo(height: int = HEIGHT, width: int = WIDTH) -> Any:
     return keras.Input((height, width, 3), name="photo")
 
 
-def conv(filters: int, size: int = 3, **options: Any) -> Any:
+def conv(filters: int, size: int | tuple[int, int] = 3, **options: Any) -> Any:
     return layers.Conv2D(filters, size, **({"activation": "relu", "padding": "same"} | options))
 
 

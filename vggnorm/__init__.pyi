@@ -5,7 +5,11 @@ from .errors import PhotoError as PhotoError
 from .errors import StoppedError as StoppedError
 from .errors import VggnormError as VggnormError
 from .files.formats import load_means as load_means
+from .files.formats import open_weights as open_weights
 from .files.means_npy import save_means as save_means
+from .files.saving import save_weights as save_weights
+from .files.vgg_weights import VggWeights as VggWeights
+from .files.weights_file import WeightsFile as WeightsFile
 from .identification.matching import load_original as load_original
 from .identification.verdict import Identification as Identification
 from .identification.verdict import identify as identify
@@ -14,6 +18,8 @@ from .means.merge import merge_means as merge_means
 from .means.recipe import Recipe as Recipe
 from .measure import compute_means as compute_means
 from .measure import geometry_for as geometry_for
+from .network.family import load_normalized as load_normalized
+from .network.family import weights_of as weights_of
 from .network.storage import load_network as load_network
 from .network.storage import save_network as save_network
 from .normalization import normalize as normalize

@@ -76,8 +76,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("r+b") as written:  # Windows syncs only what is open for writing
-            os.fsync(written.fileno())
+        sync(temporary)
         temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
@@ -85,6 +84,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a system that refuses to write may refuse to remove, too
             temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Make what was written into a file outlast a power cut.
+
+    Raises:
+        OSError: the operating system refused, as it may where the disk is full.
+    """
+    with path.open("r+b") as written:  # Windows syncs only what is open for writing
+        os.fsync(written.fileno())
 
 
 def remove_leftovers(path: str | Path) -> None:

@@ -10,6 +10,11 @@ class VggnormError(Exception):
     """An error that the user can fix. The command line shows its text and exits with status 1."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """Give the first line of what another library says, or what it calls the error."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class PhotoError(VggnormError):
     """A photo, a folder of photos or an annotation file cannot be used."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import keras
 
@@ -13,6 +14,7 @@ from vggnorm.means.moments import Moments
 from vggnorm.means.recipe import NUMERICS, Precision, Recipe
 from vggnorm.network.applications import has_top
 from vggnorm.network.description import architecture_sha256
+from vggnorm.network.family import taken_as_by
 from vggnorm.network.graph import Graph, read_graph
 from vggnorm.network.instruments import Instruments, photo_size
 from vggnorm.network.precision import exact_float32
@@ -36,7 +38,7 @@ def compute_means(
     model: keras.Model,
     photos: str | Path | PhotoList,
     *,
-    preprocessing: Preprocessing = "caffe",
+    preprocessing: Preprocessing | None = None,
     dense: bool = False,
     geometry: Geometry | None = None,
     compute: Compute | None = None,
@@ -55,7 +57,8 @@ def compute_means(
         photos: a folder of photos; or what `vggnorm.find_photos` found, with `.shuffled(seed)` for
             another random order than that of seed 0, and `.shard(3, 16)` for the third of sixteen
             parts, see `vggnorm.merge_means`.
-        preprocessing: what the network takes photos as, see `vggnorm.photos.geometry`.
+        preprocessing: what the network takes photos as, see `vggnorm.photos.geometry`; by default
+            what the numbers of its first convolution show, if they are known ones, or `caffe`.
         dense: whether hidden dense layers are measured, too, and so normalized.
         geometry: what the photos are made into; by default see `geometry_for`.
         compute: the precision, the batch size and the threads, see `Compute`.
@@ -85,7 +88,7 @@ def compute_means(
         model=model,
         graph=graph,
         photos=photos,
-        preprocessing=preprocessing,
+        preprocessing=preprocessing or _taken_by_default(model),
         dense=dense,
         geometry=geometry,
         compute=compute or Compute(),
@@ -93,6 +96,10 @@ def compute_means(
         labels=labels or Labels(),
     )
     return _run(plan, checkpoint, watch or Watch())
+
+
+def _taken_by_default(model: keras.Model) -> Preprocessing:
+    return cast("Preprocessing", taken_as_by(model).convention or "caffe")
 
 
 def geometry_for(
@@ -227,11 +234,18 @@ class _Plan:
             color_profiles=self.geometry.color_profiles,
             architecture_sha256=architecture_sha256(self.graph),
             machine=describe_machine(keras.backend.backend()),
+            padding=self.graph.padding,
         )
 
 
 def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMeans:
     reader = plan.reader()
+    known = taken_as_by(plan.model)
+    if known.convention not in (None, plan.preprocessing):
+        watch.say(
+            f"warning: {plan.model.name} takes photos as {known.convention}, according to "
+            f"{known.source}; it is given them as {plan.preprocessing}"
+        )
     for layer, reason in plan.graph.kept.items():
         watch.say(f"{layer} will not be normalized: {reason}")
     keeper = Keeper(checkpoint, watch.say)

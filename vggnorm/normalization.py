@@ -21,12 +21,12 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     The weights change by `vggnorm.rule.rescale`, layer by layer.
 
     Args:
-        model: the network that was measured. It is not changed.
+        model: the network that was measured, with its pooling and padding. It is not changed.
         means: what was measured on its weights.
 
     Raises:
-        MeansError: the means were measured on other layers, on other weights or with other pooling,
-            or they are not possible. The text says which.
+        MeansError: the means were measured on other layers, on other weights, or with other pooling
+            or padding, or they are not possible. The text says which.
         NetworkError: the rule does not cover this kind of network, or a new weight is not finite.
     """
     graph = read_graph(model, dense=means.recipe.dense)
@@ -46,7 +46,7 @@ def require_measured_on(graph: Graph, means: FilterMeans) -> None:
 
     Raises:
         MeansError: the means are those of a part of the photos, or were measured on other layers,
-            on other weights, with other pooling or other settings, or a mean is negative that
+            on other weights, with other pooling, padding or settings, or a mean is negative that
             cannot be. The text says which.
     """
     means.require_whole()
@@ -62,6 +62,11 @@ def require_measured_on(graph: Graph, means: FilterMeans) -> None:
         raise MeansError(
             f"the means were measured with {means.recipe.pooling} pooling, and this network has "
             f"{graph.pooling} pooling; give the same --pooling, or measure this one"
+        )
+    if graph.padding != means.recipe.padding:
+        raise MeansError(
+            f"the means were measured with the padding {means.recipe.padding}, and this network "
+            f"has the padding {graph.padding}; load it with the same padding, or measure this one"
         )
     known = means.recipe.architecture_sha256
     if known is not None and known != architecture_sha256(graph):

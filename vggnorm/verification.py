@@ -14,7 +14,7 @@ from vggnorm.errors import NetworkError
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.moments import Float64, Moments, PerLayer, std_deviation
 from vggnorm.measure import compute_means
-from vggnorm.network.graph import read_graph
+from vggnorm.network.graph import Graph, read_graph
 from vggnorm.network.instruments import comparing_model
 from vggnorm.network.precision import exact_float32, run_batch
 from vggnorm.network.weights import layers_not_finite
@@ -130,7 +130,7 @@ def verify(
 
     Args:
         model: the original.
-        normalized: the network to check.
+        normalized: the network to check, or its first layers.
         data: a folder of photos, or the photos that were found there.
         means: the means it was normalized with. The photos are then taken in the same way and
             order as when they were measured, and the standard error of the means counts. Without
@@ -143,19 +143,25 @@ def verify(
 
     Raises:
         PhotoError: no photos are found, or none can be used.
-        NetworkError: the networks have different architectures, or cannot be measured.
+        NetworkError: the networks have different architectures or padding, or cannot be measured.
         MeansError: the means were measured on another original.
     """
     dense = means is not None and means.recipe.dense
     original, rescaled = read_graph(model, dense=dense), read_graph(normalized, dense=dense)
+    whole = original
     if original.filters != rescaled.filters:
-        raise NetworkError("the two networks do not have the same layers")
+        original = _cut_like(original, rescaled, dense=dense)
+    if original.padding != rescaled.padding:
+        raise NetworkError(
+            f"the original has the padding {original.padding}, and the normalized network "
+            f"{rescaled.padding}; load both with the same padding (a saved network has zeros)"
+        )
     photos = data if isinstance(data, PhotoList) else find_photos(data)
     if means is None:
-        promise = _recover_promise(model, normalized, photos, limit)
+        promise = _recover_promise(original.model, normalized, photos, limit)
     else:
-        require_measured_on(original, means)
-        promise = _promise_of(means)
+        require_measured_on(whole, means)
+        promise = _promise_of(means.of_layers(original.filters))
     photos = photos.shuffled(promise.seed)
     reader = PhotoReader(photos, promise.geometry, limit=limit)
     comparing = comparing_model(
@@ -178,6 +184,22 @@ def verify(
         activations=compared.activations,
         weights=WeightsCheck(layers_not_finite(normalized), silent),
     )
+
+
+def _cut_like(original: Graph, rescaled: Graph, *, dense: bool) -> Graph:
+    """Cut the original behind the last layer that a normalized part of it has.
+
+    Raises:
+        NetworkError: the other network is not the first layers of the original.
+    """
+    first = list(original.filters.items())[: len(rescaled.filters)]
+    last = rescaled.layer_giving(rescaled.model.outputs[0]).name
+    names = [layer.name for layer in original.model.layers]
+    if dict(first) != rescaled.filters or last not in names:
+        raise NetworkError("the two networks do not have the same layers")
+    model = original.model
+    part = keras.Model(model.inputs[0], model.get_layer(last).output, name=model.name)
+    return read_graph(part, dense=dense)
 
 
 def _promise_of(means: FilterMeans) -> _Promise:

@@ -142,8 +142,8 @@ def test_an_output_name_that_keras_would_not_load(made: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "it is not an HDF5 file, a .keras archive or a .npy file"),
-        (b"some text", "it is not an HDF5 file, a .keras archive or a .npy file"),
+        (b"", "it is not a file of Keras, safetensors, PyTorch, numpy or MATLAB"),
+        (b"some text", "it is not a file of Keras, safetensors, PyTorch, numpy or MATLAB"),
         (pickle.dumps([1, 2, 3]), "is a pickle"),
     ],
 )

@@ -1,11 +1,6 @@
 """The desk: what a file is said to be, by what is in it, and how often it is opened."""
 
-import io
-import json
-import pickle
 import shutil
-import struct
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +17,8 @@ import vggnorm
 from vggnorm.cli import main
 from vggnorm.errors import MeansError, NetworkError
 from vggnorm.files import keras_weights, untrusted
-from vggnorm.files.formats import Kind, load_means, open_weights
+from vggnorm.files.formats import load_means, open_weights
+from vggnorm.files.weights_file import Kind
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.network.weights import load_weights
 
@@ -129,65 +125,6 @@ def test_a_file_of_means_holds_no_weights(some_means: FilterMeans, tmp_path: Pat
     path.rename(tmp_path / "means.h5")
     with pytest.raises(NetworkError, match=r"means\.h5: cannot be loaded as a model, because it"):
         vggnorm.load_network(str(tmp_path / "means.h5"))
-
-
-# Files of others
-
-
-def safetensors() -> bytes:
-    header = json.dumps({"conv": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    return struct.pack("<Q", len(header)) + header + bytes(4)
-
-
-def pytorch_archive() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("vgg16/data.pkl", pickle.dumps({}, 2))
-        archive.writestr("vgg16/data/0", bytes(4))
-    return buffer.getvalue()
-
-
-OTHERS = {
-    "safetensors": (
-        safetensors(),
-        r"is a safetensors file, which vggnorm does not read yet; load it with the package "
-        r"safetensors, copy its weights into a Keras model .*, and save that as \.h5",
-    ),
-    "PyTorch": (
-        pytorch_archive(),
-        r"is a pickle, as PyTorch writes, and reading one can run code in it, so that it is not "
-        r"read; if you trust it, load it in PyTorch, copy its weights .* save that as \.h5",
-    ),
-    "old PyTorch": (pickle.dumps({}, 2), "is a pickle, as PyTorch writes"),
-    "web page": (b"\n<!DOCTYPE html>\n<html>", "is a web page and not a file of weights; download"),
-    "text": (b"no HDF5 file", r"cannot be read: it is not an HDF5 file, a \.keras archive or a"),
-    "nothing": (b"", r"cannot be read: it is not an HDF5 file"),
-    "short": (bytes(3), r"cannot be read: it is not an HDF5 file"),
-    "cut HDF5": (b"\x89HDF\r\n\x1a\n", "cannot be read: it is not an HDF5 file, or is damaged"),
-    "empty archive": (b"PK\x05\x06" + bytes(18), "cannot be loaded as a Keras model"),
-}
-
-
-@pytest.mark.parametrize("name", ["file.h5", "file.keras", "file.safetensors", "file.pth"])
-@pytest.mark.parametrize("content", OTHERS)
-def test_files_of_others_are_refused_with_what_to_do(
-    content: str, name: str, tmp_path: Path
-) -> None:
-    written, reason = OTHERS[content]
-    path = tmp_path / name
-    path.write_bytes(written)
-    with pytest.raises(NetworkError, match=rf"^{path}: {reason}"), open_weights(path):
-        pass
-    with pytest.raises(MeansError, match=rf"^{path}: {reason}"):
-        load_means(path)
-
-
-def test_safetensors_are_not_said_to_run_code(tmp_path: Path) -> None:
-    path = tmp_path / "vgg.safetensors"
-    path.write_bytes(safetensors())
-    with pytest.raises(NetworkError) as caught, open_weights(path):
-        pass
-    assert "code" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

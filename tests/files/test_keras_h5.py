@@ -225,9 +225,9 @@ def test_shapes_of_keras_3_weights_come_in_the_order_of_the_layers(
 def test_a_file_that_reads_back_otherwise_is_not_left_behind(
     make_chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(self: Path, content: bytes) -> int:
+    def spoil(self: Path, content: memoryview) -> int:
         spoilt = bytearray(content)
-        place = content.index(np.float32(0.4321).tobytes())
+        place = spoilt.index(np.float32(0.4321).tobytes())
         spoilt[place] ^= 1  # the lowest bit of one weight
         with self.open("wb") as file:
             return file.write(spoilt)

@@ -96,11 +96,11 @@ def test_files_of_keras_itself(name: str, model: Any, means: FilterMeans, tmp_pa
     assert (found.kind, found.matched, found.intact) == ("normalized", "name", True)
 
 
-def test_a_file_of_pytorch_is_not_opened(model: Any, tmp_path: Path) -> None:
+def test_a_pickle_is_not_opened(model: Any, tmp_path: Path) -> None:
     (tmp_path / "vgg_normalised.pth").write_bytes(b"\x80\x02}.")
     with pytest.raises(
         NetworkError,
-        match=r"vgg_normalised\.pth: is a pickle, as PyTorch writes, .* save that as \.h5",
+        match=r"vgg_normalised\.pth: is a pickle, .* save its arrays with numpy\.savez",
     ):
         identify(tmp_path / "vgg_normalised.pth", model)
 

@@ -1,6 +1,7 @@
 """Recipes as JSON, and damaged ones."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from vggnorm.means.recipe import Recipe
         ({"batch_size": None}, "the recipe's batch_size is None"),
         ({"photos_sha256": "1" * 63}, "the recipe's photos_sha256 is '1"),
         ({"taken_sha256": "g" * 64}, "the recipe's taken_sha256 is 'g"),
+        ({"padding": "same"}, "the recipe's padding is 'same'"),
         ({"added": 1}, "the recipe must have the keys network, include_top,"),
     ],
 )
@@ -45,3 +47,17 @@ def test_damaged_recipes_are_refused(change: dict[str, Any], text: str, recipe: 
 def test_what_is_no_recipe_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="."):
         Recipe.from_json(text)
+
+
+def test_a_recipe_without_a_padding_is_one_of_zeros(recipe: Recipe) -> None:
+    """Files of version 0.2.0 have every other field."""
+    values = recipe.to_dict() | {"color_profiles": "convert", "machine": "a computer"}
+    del values["padding"]
+    read = Recipe.from_json(json.dumps(values))
+    assert (read.padding, read.color_profiles, read.machine) == ("zeros", "convert", "a computer")
+
+
+def test_the_padding_decides_the_means(recipe: Recipe) -> None:
+    reflected = replace(recipe, padding="reflect")
+    assert recipe.differences(reflected) == ["padding zeros and reflect"]
+    assert Recipe.from_json(json.dumps(reflected.to_dict())) == reflected

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from photo_files import decode_file
-from reference import filter_means, reference_layers
+from reference import Around, filter_means, reference_layers
 
 from vggnorm.files.formats import load_means
 from vggnorm.photos.geometry import Geometry
@@ -32,16 +32,22 @@ def run(backend: str, *arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(("padding", "around"), [("zeros", "constant"), ("reflect", "reflect")])
 @pytest.mark.parametrize("backend", ["tensorflow", "torch", "jax"])
 def test_from_photos_to_a_network_that_passes(
-    backend: str, make_chain: Callable[..., Any], photo_folder: Path, tmp_path: Path
+    backend: str,
+    padding: str,
+    around: Around,
+    make_chain: Callable[..., Any],
+    photo_folder: Path,
+    tmp_path: Path,
 ) -> None:
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     chain = make_chain((8, 6, 7))
     chain.save(tmp_path / "chain.keras")
     photos = ("--data", str(photo_folder), "--network", "chain.keras")
-    options = (*photos, "--preprocessing", "caffe", "--size", str(SIZE))
+    options = (*photos, "--preprocessing", "caffe", "--size", str(SIZE), "--padding", padding)
     run(backend, "compute-means", *options, folder=tmp_path)
     run(
         backend,
@@ -66,7 +72,8 @@ def test_from_photos_to_a_network_that_passes(
     )
     assert "FAIL" not in run(backend, "verify", "norm.h5", *photos, folder=tmp_path)
     pixels = [decode_file(path, Geometry(SIZE)) for path in photo_folder.iterdir()]
-    exact = np.concatenate(list(filter_means(pixels, reference_layers(chain)).values()))
+    expected = filter_means(pixels, reference_layers(chain), around)
+    exact = np.concatenate(list(expected.values()))
     for name in "means.npy", "fast.npy":  # with bfloat16, all photos are run in float32 as well
         found = np.concatenate(list(load_means(tmp_path / name).mean.values()))
         errors = np.abs(found / exact - 1)

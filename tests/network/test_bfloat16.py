@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import zoo
 from keras import layers, ops
-from reference import convolve
+from reference import Around, convolve
 
+from vggnorm.means.recipe import Padding
 from vggnorm.network.bfloat16 import bfloat16_copy, in_two_parts
 from vggnorm.network.graph import read_graph
+from vggnorm.network.padding import with_padding
 
 MakeChain = Callable[..., Any]
 
@@ -41,15 +43,20 @@ def test_two_parts_by_hand() -> None:
         assert keras.backend.standardize_dtype(part.dtype) == "bfloat16"
 
 
-def test_the_first_convolution_is_as_exact_as_its_output_can_be(make_chain: MakeChain) -> None:
-    model = make_chain((6, 5))
+@pytest.mark.parametrize(("padding", "around"), [("zeros", "constant"), ("reflect", "reflect")])
+def test_the_first_convolution_is_as_exact_as_its_output_can_be(
+    padding: Padding, around: Around, make_chain: MakeChain
+) -> None:
+    model = with_padding(make_chain((6, 5)), padding)
     model.get_layer("conv1").set_weights([model.get_layer("conv1").get_weights()[0], np.zeros(6)])
     photos = np.random.default_rng(3).uniform(-124, 152, (2, 20, 24, 3)).astype(np.float32)
     found = output_of(bfloat16_copy(read_graph(model)), "conv1", photos)
     kernel, bias = model.get_layer("conv1").get_weights()
-    exact = np.maximum([convolve(photo.astype(np.float64), kernel, bias) for photo in photos], 0)
+    exact = np.maximum(
+        [convolve(photo.astype(np.float64), kernel, bias, around) for photo in photos], 0
+    )
     plain = np.maximum(
-        [convolve(rounded(photo), rounded(kernel), rounded(bias)) for photo in photos], 0
+        [convolve(rounded(photo), rounded(kernel), rounded(bias), around) for photo in photos], 0
     )
     fires = exact > 10
     # The output itself is rounded to 2^-8, and there is hardly any other error.

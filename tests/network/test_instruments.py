@@ -13,7 +13,8 @@ from zoo import HEIGHT, WIDTH, chain, conv, settle
 
 from vggnorm.errors import NetworkError
 from vggnorm.measure import compute_means
-from vggnorm.network.instruments import Instruments, padded_size
+from vggnorm.network.graph import read_graph
+from vggnorm.network.instruments import Instruments, measuring_model, padded_size
 from vggnorm.photos.decode import Pixels
 from vggnorm.photos.folder import find_photos
 from vggnorm.photos.geometry import Geometry
@@ -102,7 +103,7 @@ def test_a_size_the_network_does_not_take_is_refused(photo_folder: Path) -> None
         compute_means(settle(chain(conv(4))), photo_folder, geometry=Geometry(64))
 
 
-@pytest.mark.parametrize("preprocessing", ["caffe", "torch", "tf", "none"])
+@pytest.mark.parametrize("preprocessing", ["caffe", "rgb255", "torch", "tf", "none"])
 def test_photos_are_prepared_as_keras_does_it(preprocessing: Any, photo_folder: Path) -> None:
     """A 1x1 convolution that copies the three colours shows what the network takes in."""
     model = chain(conv(3, 1), height=8, width=8)
@@ -113,6 +114,7 @@ def test_photos_are_prepared_as_keras_does_it(preprocessing: Any, photo_folder: 
     pixels = decode_file(photo_folder / first, Geometry(8)).astype(np.float64)
     expected = {
         "caffe": pixels[..., ::-1] - [103.939, 116.779, 123.68],
+        "rgb255": pixels - [123.68, 116.779, 103.939],
         "torch": (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
         "tf": pixels / 127.5 - 1,
         "none": pixels,
@@ -121,9 +123,50 @@ def test_photos_are_prepared_as_keras_does_it(preprocessing: Any, photo_folder: 
     np.testing.assert_allclose(found, expected.mean(axis=(0, 1)) + 200, rtol=1e-5)
 
 
+def test_rgb255_by_hand_to_the_last_bit() -> None:
+    """Each number below is one subtraction in float32, which can be rounded in one way only.
+
+    The pixels are taken as they are by three filters, and with the other sign by three more, since
+    a rectifier follows. The other products are zeros. One position has no mean to round.
+    """
+    kernel = np.concatenate([np.eye(3), -np.eye(3)], axis=1, dtype=np.float32)
+    model = chain(conv(6, 1, name="copy"), height=1, width=1)
+    model.layers[1].set_weights([kernel.reshape(1, 1, 3, 6), np.zeros(6)])
+    measuring = measuring_model(read_graph(model), "rgb255")
+    photos = np.array([[200, 10, 104], [0, 117, 255], [124, 255, 1]], np.uint8)
+    found = measuring.predict_on_batch(photos.reshape(3, 1, 1, 3))["copy"]
+    red, green, blue = np.float32(123.68), np.float32(116.779), np.float32(103.939)
+    expected = [
+        [200 - red, 0, 104 - blue, 0, green - 10, 0],
+        [0, 117 - green, 255 - blue, red, 0, 0],
+        [124 - red, 255 - green, 0, 0, 0, blue - 1],
+    ]
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+def test_a_reversed_kernel_has_the_same_means_with_rgb255(photo_folder: Path) -> None:
+    """The products of the first layer are the same numbers, summed up in another order.
+
+    A float32 sum of 27 products and a bias is off by at most 28 * 2^-24 of the sum of their sizes,
+    in either order. No pixel is further than 151.061 from the mean colour. A rectifier and a mean
+    do not make a difference larger; the sums over 32 rows of 32 positions, and the divisions, round
+    66 times. The bound for two runs is twice that.
+    """
+    size = 32
+    original, turned = (settle(chain(conv(5, name="a"), height=size, width=size)) for _ in "12")
+    kernel, bias = original.get_layer("a").get_weights()
+    turned.get_layer("a").set_weights([kernel[:, :, ::-1], bias])
+    caffe = compute_means(original, photo_folder, preprocessing="caffe").mean["a"]
+    rgb255 = compute_means(turned, photo_folder, preprocessing="rgb255").mean["a"]
+    sizes = 151.061 * np.abs(kernel).sum(axis=(0, 1, 2), dtype=np.float64) + np.abs(bias)
+    assert (np.abs(rgb255 - caffe) <= 2 * (28 + 66) * 2**-24 * sizes).all()
+    wrong = compute_means(turned, photo_folder, preprocessing="caffe").mean["a"]
+    assert np.abs(wrong / caffe - 1).max() > 1e-3
+
+
 def test_an_unknown_preprocessing_is_refused(photo_folder: Path) -> None:
     with pytest.raises(
         NetworkError,
-        match="the preprocessing 'vgg' is not known; it must be one of caffe, torch, tf",
+        match="the preprocessing 'vgg' is not known; it must be one of caffe, rgb255, torch, tf",
     ):
         compute_means(chain(conv(3)), photo_folder, preprocessing="vgg")  # type: ignore[arg-type]

@@ -207,7 +207,7 @@ def test_another_error_of_keras_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
 def test_an_unknown_network_is_refused() -> None:
     with pytest.raises(
         NetworkError,
-        match="the network 'vgg11' is not known; it must be one of vgg16, vgg19, or a .keras",
+        match="the network 'vgg11' is not known; it must be one of vgg16, vgg19, or a file",
     ):
         load_network("vgg11")
 

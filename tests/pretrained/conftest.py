@@ -29,6 +29,14 @@ def imagenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def vgg19_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of VGG19's ImageNet weights, rounded or not."""
+    path = tmp_path_factory.mktemp("imagenet") / "vgg19.h5"
+    fetch("fetch_weights.py", "--network", "vgg19", "-o", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def vgg16(imagenet_file: Path) -> Any:
     """Return VGG16 with its ImageNet weights."""
     from vggnorm.network.storage import load_network

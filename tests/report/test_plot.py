@@ -446,7 +446,7 @@ def test_what_cannot_be_drawn(files: Path, make_means: Make) -> None:
     assert "absent.npy: cannot be read" in failed(run(files / "absent.npy", *output))
     text = failed(run(files / "means.npy", files / "norm.h5", *output))
     assert "norm.h5: holds the means from before it was normalized" in text
-    assert f"compute-means --network {files / 'norm.h5'} --preprocessing caffe" in text
+    assert f"compute-means --network {files / 'norm.h5'}, and give" in text
     save_means(make_means(conv1=[1.0, 2.0, 3.0], conv2=[1.0]), files / "other.npy")
     text = failed(run(files / "means.npy", files / "other.npy", *output))
     assert "different networks: layer conv2 has 3 filters before and 1 after" in text

@@ -29,7 +29,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return given[source]
 
     monkeypatch.setattr(vggnorm, "load_network", lambda *_: give("keras"), raising=False)
-    monkeypatch.setattr(fetch_weights, "from_package", lambda: give("package"))
+    monkeypatch.setattr(fetch_weights, "vgg16_from_package", lambda: give("package"))
     return given
 
 

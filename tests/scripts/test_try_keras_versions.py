@@ -12,18 +12,17 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import trials
 import try_keras_versions
 from click.testing import CliRunner
+from trials import TrialError, cell, run
 from try_keras_versions import (
     CHILD,
     COLUMNS,
-    TrialError,
     Version,
-    cell,
     find_python,
     make_environment,
     row,
-    run,
     table,
 )
 
@@ -121,14 +120,14 @@ def test_an_environment_is_used_again_once_everything_is_installed(
         (tmp_path / VERSION.folder).mkdir(exist_ok=True)
         return ""
 
-    monkeypatch.setattr(try_keras_versions, "run", fail_to_install)
+    monkeypatch.setattr(trials, "run", fail_to_install)
     for _ in range(2):  # an unfinished environment is made again
         with pytest.raises(TrialError, match="no such version"):
             make_environment(VERSION, tmp_path, {"3.7": "python"})
     assert len(commands) == 4
     assert commands[1][-3:] == ["--prefer-binary", *VERSION.pins]
 
-    monkeypatch.setattr(try_keras_versions, "run", commands.append)
+    monkeypatch.setattr(trials, "run", commands.append)
     make_environment(VERSION, tmp_path, {"3.7": "python"})
     assert len(commands) == 6
     python = make_environment(VERSION, tmp_path, {})

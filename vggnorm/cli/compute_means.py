@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import click
 
@@ -12,12 +12,13 @@ from vggnorm.cli.options import (
     force_option,
     output_option,
     photos_options,
+    preprocessing_of,
     refuse_nan,
     stopping,
     weights_option,
 )
-from vggnorm.errors import NetworkError
-from vggnorm.means.recipe import MAX_BATCH, Precision
+from vggnorm.files.formats import open_weights
+from vggnorm.means.recipe import MAX_BATCH, Padding, Precision
 from vggnorm.photos.geometry import (
     MAX_SIDE,
     ColorProfiles,
@@ -61,7 +62,8 @@ def _require_whole_part(limit: int | None, tolerance: float | None, precision: s
     "--network",
     default="vgg16",
     metavar="vgg16|vgg19|FILE",
-    help="Network to measure: one of Keras's, or a model in a .keras or .h5 file.",
+    help="Network to measure: one of Keras's; a model in a .keras or .h5 file; or the weights of a "
+    "VGG in a file of any program.",
 )
 @weights_option
 @click.option(
@@ -77,11 +79,19 @@ def _require_whole_part(limit: int | None, tolerance: float | None, precision: s
     "style transfer often uses.",
 )
 @click.option(
+    "--padding",
+    type=click.Choice(get_args(Padding)),
+    default="zeros",
+    help="zeros: what VGG has around the input of its convolutions. reflect: the reflection of the "
+    "input in its place, which style transfer in PyTorch often uses.",
+)
+@click.option(
     "--preprocessing",
     type=click.Choice(get_args(Preprocessing)),
-    help="What the network takes photos as. caffe: BGR minus the mean colour, as VGG does. torch: "
-    "0..1, standardized. tf: -1..1. none: RGB 0..255. Required for a FILE.  [default: caffe for "
-    "VGG]",
+    help="What the network takes photos as. caffe: BGR minus the mean colour, as VGG does. "
+    "rgb255: RGB minus the mean colour. torch: 0..1, standardized. tf: -1..1. none: RGB 0..255. "
+    "Required for a FILE that does not say it and whose numbers are not known.  [default: caffe "
+    "for VGG]",
 )
 @click.option("--dense", is_flag=True, help="Normalize hidden dense layers, too.")
 @click.option(
@@ -187,6 +197,7 @@ def command(
     weights: str,
     include_top: bool,
     pooling: str,
+    padding: Padding,
     preprocessing: Preprocessing | None,
     dense: bool,
     size: int | None,
@@ -219,16 +230,16 @@ def command(
         if shard is not None:
             photos = photos.shard(*shard)
         is_file = network not in vgg.NETWORKS
-        if is_file and preprocessing is None:
-            raise NetworkError(
-                f"{network}: a model file does not say what it takes photos as; give "
-                "--preprocessing"
-            )
+        if is_file:
+            with open_weights(network) as file:
+                preprocessing = cast("Preprocessing", preprocessing_of(file, preprocessing))
         import_keras()
         from vggnorm.measure import compute_means, geometry_for
         from vggnorm.network.storage import load_network
 
-        model = load_network(network, weights, include_top=include_top, pooling=pooling)
+        model = load_network(
+            network, weights, include_top=include_top, pooling=pooling, padding=padding
+        )
         geometry = geometry_for(
             model, size, fit=fit, interpolation=interpolation, color_profiles=color_profiles
         )
@@ -236,7 +247,7 @@ def command(
             means = compute_means(
                 model,
                 photos,
-                preprocessing=preprocessing or "caffe",
+                preprocessing=preprocessing,
                 dense=dense,
                 geometry=geometry,
                 compute=Compute(precision, control, batch_size, threads),

@@ -1,46 +1,38 @@
 """The command `vggnorm inspect`."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from vggnorm import vgg
-from vggnorm.cli.options import find_photos, json_option, limit_option
+from vggnorm.cli.identify import ORIGINAL, compare
+from vggnorm.cli.options import json_option, limit_option
 from vggnorm.errors import NetworkError
-from vggnorm.files.formats import Kind, load_means, open_weights
+from vggnorm.files.formats import load_means, open_weights
+from vggnorm.files.weights_file import Kind, TensorsFile, WeightsFile
 from vggnorm.report.printable import echo, echo_json, echo_report
 from vggnorm.report.text import format_summary, summarize
-from vggnorm.run.options import Until, Watch
-from vggnorm.run.progress import progress_bar, say
-from vggnorm.run.startup import import_keras
-
-if TYPE_CHECKING:
-    import keras
-
-    from vggnorm.means.filter_means import FilterMeans
+from vggnorm.report.weights import format_weights
 
 
 @click.command("inspect")
-@click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--original",
-    metavar="imagenet|FILE",
-    help="Compare FILE.h5, whoever made it, with the network that it may be made from: Keras's "
-    "ImageNet weights of VGG16 or VGG19, or a file of a model or of VGG's weights.",
+    metavar=ORIGINAL,
+    help="Compare FILE with the network that it may be made from, as vggnorm identify does.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="With --original: measure the original's means on this folder of photos, and compare the "
-    "scales with them.",
+    help="With --original: as for identify.",
 )
 @click.option(
     "--means",
     "means_file",
     type=click.Path(path_type=Path),
-    help="With --original: compare the scales with the means in this file, written by "
-    "compute-means.",
+    help="With --original: as for identify.",
 )
 @limit_option
 @json_option
@@ -55,69 +47,47 @@ def command(
 ) -> None:
     """Tell what a file holds and how it was made.
 
-    FILE was saved by compute-means or normalize. With --original, it may be the file of any
-    network. Its scales are then found by comparing its weights with those of the original.
+    FILE may be a file of means, or a file of weights that anyone made: of Keras, safetensors, of
+    PyTorch, .npz or .mat. If vggnorm made it, its means and its recipe are shown.
     """
     if original is not None:
-        if data is not None and means_file is not None:
-            raise click.UsageError("give --data or --means, and not both")
-        _compare(file, original, data, means_file, limit=limit, as_json=as_json)
+        compare(file, original, data, means_file, limit=limit, as_json=as_json)
         return
     if data is not None or means_file is not None:
         raise click.UsageError("--data and --means need --original")
     with open_weights(file) as opened:
         is_network = opened.kind is not Kind.MEANS
-        means = load_means(opened)
+        facts = _facts(opened) if is_network else {}
+        means = opened.means if is_network else load_means(opened)
     if as_json:
-        echo_json(summarize(means))
+        of_means = {} if means is None else summarize(means)
+        echo_json({**of_means, "weights": facts} if is_network else of_means)
         return
-    what = "a network normalized with the means below" if is_network else "means"
-    echo(f"{file}: {what}", f"measured by vggnorm {means.recipe.version}", "")
-    echo_report(format_summary(means))
+    if is_network:
+        echo_report(format_weights(facts), title=f"{file}: ")
+        echo("")
+    if means is not None:
+        what = "a network normalized with the means below" if is_network else "means"
+        echo(f"{file}: {what}", f"measured by vggnorm {means.recipe.version}", "")
+        echo_report(format_summary(means))
 
 
-def _compare(
-    file: Path,
-    original: str,
-    data: Path | None,
-    means_file: Path | None,
-    *,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """Compare a file with the original, and with means if there are any."""
-    means = None if means_file is None else load_means(means_file)
-    import_keras()
-    from vggnorm.identification.matching import load_original
-    from vggnorm.identification.verdict import identify
-
-    with open_weights(file) as opened:
-        model = load_original(original, opened)
-        if data is not None:
-            means = _measure_original(model, original, data, limit)
-        found = identify(opened, model, means)
-        names_backend = opened.names_backend
-    if not names_backend:
-        say(
-            f"{file}: does not name the backend that it was written with; only the comparison with "
-            "the original tells whether its kernels are turned by 180 degrees, as Theano's are"
-        )
-    if as_json:
-        echo_json(found.to_dict())
-    else:
-        echo_report(found, title=f"{file}: ")
-
-
-def _measure_original(model: "keras.Model", original: str, data: Path, limit: int) -> "FilterMeans":
-    from vggnorm.measure import compute_means
-
-    if model.name not in vgg.NETWORKS:
-        raise NetworkError(
-            f"{original}: a model file does not say what it takes photos as; measure it with "
-            "compute-means, and give --means"
-        )
-    photos = find_photos(data)
-    with progress_bar() as progress:
-        return compute_means(
-            model, photos, until=Until(limit=limit), watch=Watch(progress=progress)
-        )
+def _facts(file: WeightsFile) -> dict[str, Any]:
+    """Say what a file of weights holds."""
+    layout, network, not_read = None, None, []
+    with suppress(NetworkError):  # a file of Keras may hold another network than a VGG
+        layout, network, not_read = file.vgg.layout, file.vgg.network, list(file.vgg.surplus)
+    layers = {name: tensors for name, tensors in file.layers.items() if tensors}
+    return {
+        "container": file.kind.value,
+        "layout": layout,
+        "network": network,
+        "found_in": file.found_in if isinstance(file, TensorsFile) else "",
+        "convention": file.taken_as.convention,
+        "convention_source": file.taken_as.source,
+        "dtypes": sorted({tensor.dtype for tensors in layers.values() for tensor in tensors}),
+        "not_read": not_read,
+        "layers": {
+            name: [list(tensor.shape) for tensor in tensors] for name, tensors in layers.items()
+        },
+    }

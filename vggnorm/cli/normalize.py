@@ -1,20 +1,25 @@
 """The command `vggnorm normalize`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vggnorm.cli.options import (
     force_option,
     load_original,
-    network_file_option,
+    network_to_normalize_option,
     output_option,
     warn_of_unknown_architecture,
     weights_option,
+    writing_options,
 )
 from vggnorm.files.formats import load_means
-from vggnorm.files.keras_h5 import check_h5_output
+from vggnorm.files.saving import save_weights
+from vggnorm.files.writing import check_weights_output
 from vggnorm.report.printable import echo
+from vggnorm.run.progress import say
 from vggnorm.run.startup import import_keras
 
 
@@ -26,15 +31,20 @@ from vggnorm.run.startup import import_keras
     type=click.Path(path_type=Path),
     help="Means file written by compute-means; it names the network.",
 )
-@network_file_option
+@network_to_normalize_option
 @weights_option
 @click.option(
     "--pooling",
     type=click.Choice(("max", "avg")),
     help="As for compute-means.  [default: as measured]",
 )
+@writing_options
 @force_option
-@output_option(None, "File to write.  [default: vgg16_norm.h5, by the network's name]")
+@output_option(
+    None,
+    "File to write: .h5, .safetensors, .pth, .pt, .npz or .mat.  [default: vgg16_norm.h5, by the "
+    "network's name]",
+)
 def command(
     *,
     means_file: Path,
@@ -43,26 +53,46 @@ def command(
     pooling: str | None,
     force: bool,
     output: Path | None,
+    **how: Any,
 ) -> None:
     """Rescale a network with measured means.
 
     The result computes what the network computes, with the activation of every filter divided by
-    its mean. It is a Keras model file. Its weights load in Keras 2 and 3, also through
-    keras.applications. The whole model loads in TensorFlow 1.15 to 2.15, in tf_keras, and in Keras
-    3.4 and later.
+    its mean. In an .h5 file, it is a model of Keras. Its weights load in Keras 2 and 3, also
+    through keras.applications. The whole model loads in TensorFlow 1.15 to 2.15, in tf_keras, and
+    in Keras 3.4 and later. Files for other programs are written as vggnorm convert writes them.
     """
     means = load_means(means_file)
     if output is None:
         output = Path(f"{Path(means.recipe.network).stem}_norm.h5")
-    check_h5_output(output, force=force)
+    check_weights_output(output, how["file_format"], force=force)
     import_keras()
+    from vggnorm.network.family import weights_of
     from vggnorm.network.storage import save_network
     from vggnorm.normalization import normalize
 
     model = load_original(means.recipe, network, weights, pooling)
     warn_of_unknown_architecture(model, means)
-    save_network(normalize(model, means), output, means, force=force)
+    normalized = normalize(model, means)
+    if _is_for_keras(output, how):
+        save_network(normalized, output, means, force=force)
+    else:
+        named = weights_of(normalized, means.recipe.preprocessing, means)
+        written = save_weights(output, named, force=force, say=say, **how)
+        say(f"layout {written.layout}, taking photos as {written.convention}")
     echo(
         f"{means.recipe.network}, {means.filter_count} filters in {len(means.mean)} layers, "
         f"normalized with means over {means.image_count} photos, saved as {output}"
     )
+    if means.recipe.padding == "reflect" and output.name.endswith(".h5"):
+        echo(
+            f"the means are those of reflection padding; {output} holds the network with zero "
+            "padding, because Keras has no layer for the other"
+        )
+
+
+def _is_for_keras(output: Path, how: Mapping[str, Any]) -> bool:
+    """Tell whether a model of Keras is wanted, which may be any network and stays as it is."""
+    is_usual = how["file_format"] in (None, "h5") and how["layout"] in (None, "keras")
+    changes = [value for name, value in how.items() if name not in ("file_format", "layout")]
+    return output.name.endswith(".h5") and is_usual and not any(changes)

@@ -10,6 +10,11 @@ import click
 
 from vggnorm import vgg
 from vggnorm.errors import NetworkError, StoppedError
+from vggnorm.files.conventions import ADAIN, CONVENTIONS, WRITTEN
+from vggnorm.files.conversion import DTYPES
+from vggnorm.files.layouts import LAYOUTS
+from vggnorm.files.weights_file import TensorsFile, WeightsFile
+from vggnorm.files.writing import ENDINGS
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.recipe import Recipe
 from vggnorm.run import signals
@@ -24,7 +29,7 @@ weights_option = click.option(
     "--weights",
     default="imagenet",
     metavar="imagenet|FILE",
-    help="Keras's ImageNet weights, which are downloaded once, or an .h5 file.",
+    help="Keras's ImageNet weights, which are downloaded once, or a file of any format.",
 )
 network_file_option = click.option(
     "--network",
@@ -38,6 +43,11 @@ limit_option = click.option(
     metavar="N",
     help="Number of photos to use.",
 )
+network_to_normalize_option = click.option(
+    "--network",
+    metavar="vgg16|vgg19|FILE",
+    help="The original network.  [default: the one of Keras's that was measured]",
+)
 force_option = click.option("--force", is_flag=True, help="Replace the output file if it exists.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 
@@ -47,6 +57,78 @@ def output_option(default: str | None, text: str) -> Callable[[Any], Any]:
     return click.option(
         "-o", "--output", type=click.Path(path_type=Path), default=default, help=text
     )
+
+
+def writing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say how weights are written."""
+    layout = click.option(
+        "--layout",
+        type=click.Choice(tuple(LAYOUTS)),
+        help="The program whose names and order of axes the file has: see docs/layouts.md.  "
+        "[default: keras for .h5, torchvision for .safetensors and .pth, list for .npz, matconvnet "
+        "for .mat]",
+    )
+    convention = click.option(
+        "--convention",
+        type=click.Choice((*WRITTEN, ADAIN)),
+        help="What the network in the written file takes photos as. caffe: BGR, 0..255, minus the "
+        "mean colour. rgb255: the same, in RGB. torch: RGB, 0..1, standardized. adain: RGB, 0..1, "
+        "with a 1x1 convolution in front, for the layouts that have one.  [default: the layout's]",
+    )
+    file_format = click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(tuple(ENDINGS)),
+        help="The format to write.  [default: what the output's name ends in]",
+    )
+    up_to = click.option(
+        "--up-to", metavar="conv4_1", help="Write the convolutions up to this one.  [default: all]"
+    )
+    with_classifier = click.option(
+        "--with-classifier",
+        is_flag=True,
+        help="Write the dense layers, too, which strict loaders want; zeros if the network has "
+        "none.",
+    )
+    dtype = click.option(
+        "--dtype",
+        type=click.Choice(tuple(DTYPES)),
+        help="The type of the numbers.  [default: as they are]",
+    )
+    for option in (dtype, with_classifier, up_to, file_format, convention, layout):
+        command = option(command)
+    return command
+
+
+def warn_if_other(file: WeightsFile, preprocessing: str) -> None:
+    """Warn if a file says, or its numbers show, that its network takes photos in another way."""
+    known = file.taken_as
+    if known.convention not in (None, preprocessing):
+        say(
+            f"warning: {file.path}: takes photos as {known.convention}, according to "
+            f"{known.source}; --preprocessing {preprocessing} is used all the same"
+        )
+
+
+def preprocessing_of(file: WeightsFile, given: str | None) -> str:
+    """Tell what the network in a file takes photos as: as the user says, or as the file shows.
+
+    Raises:
+        NetworkError: neither says it.
+    """
+    if isinstance(file, TensorsFile) and file.has_unknown_colours:
+        say(f"warning: {file.path}: its 1x1 convolution in front is not known; it is left out")
+    if given is not None:
+        warn_if_other(file, given)
+        return given
+    known = file.taken_as
+    if known.convention is None:
+        raise NetworkError(
+            f"{file.path}: nothing in the file says what it takes photos as; give --preprocessing, "
+            f"one of {', '.join(CONVENTIONS)}"
+        )
+    say(f"{file.path}: takes photos as {known.convention}, according to {known.source}")
+    return known.convention
 
 
 def photos_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -110,6 +192,7 @@ def load_original(
         weights,
         include_top=recipe.include_top and is_vgg,
         pooling=pooling or measured_pooling,
+        padding=recipe.padding,
     )
 
 

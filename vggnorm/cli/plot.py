@@ -7,7 +7,8 @@ import click
 
 from vggnorm.cli.options import force_option, output_option
 from vggnorm.errors import MeansError
-from vggnorm.files.formats import Kind, load_means, open_weights
+from vggnorm.files.formats import load_means, open_weights
+from vggnorm.files.weights_file import Kind
 from vggnorm.report.printable import echo
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("plot")
-@click.argument("file", metavar="means.npy|FILE.h5", type=click.Path(path_type=Path))
+@click.argument("file", metavar="means.npy|FILE", type=click.Path(path_type=Path))
 @click.argument(
     "after_file", metavar="[AFTER.npy]", required=False, type=click.Path(path_type=Path)
 )
@@ -46,7 +47,7 @@ def command(
 ) -> None:
     """Draw how the mean activations of the filters are distributed.
 
-    For means.npy, saved by compute-means, draw its means. For FILE.h5, saved by normalize, draw the
+    For means.npy, saved by compute-means, draw its means. For FILE, saved by normalize, draw the
     means that it was made with, and the value 1 that they become. With AFTER.npy, the means that
     compute-means measured on the normalized network, draw before and after.
     """
@@ -65,10 +66,12 @@ def command(
     means, is_network = _read(file)
     after, after_is_network = (None, False) if after_file is None else _read(after_file)
     if after_is_network:
+        padding = (
+            " --padding reflect" if after is not None and after.recipe.padding == "reflect" else ""
+        )
         raise MeansError(
             f"{after_file}: holds the means from before it was normalized; measure it with "
-            f"compute-means --network {after_file} --preprocessing {means.recipe.preprocessing}, "
-            "and give the means file that this writes"
+            f"compute-means --network {after_file}{padding}, and give the file that this writes"
         )
     if every_layer:
         figure = plot_every_layer(means, after)

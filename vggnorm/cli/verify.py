@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,17 +16,15 @@ from vggnorm.cli.options import (
     warn_of_unknown_architecture,
     weights_option,
 )
-from vggnorm.files.formats import load_means
+from vggnorm.files.formats import load_means, open_weights
+from vggnorm.files.keras_file import MODELS
 from vggnorm.report.printable import echo_json, echo_report
 from vggnorm.run.progress import progress_bar, say
 from vggnorm.run.startup import import_keras
 
-if TYPE_CHECKING:
-    import keras
-
 
 @click.command("verify")
-@click.argument("normalized_file", metavar="NORMALIZED.h5", type=click.Path(path_type=Path))
+@click.argument("normalized_file", metavar="NORMALIZED", type=click.Path(path_type=Path))
 @photos_options
 @network_file_option
 @weights_option
@@ -44,7 +41,7 @@ def command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Check on photos that NORMALIZED.h5 keeps its promises.
+    """Check on photos that the file NORMALIZED keeps its promises.
 
     Is the mean activation of every filter 1? Does the network compute what the original computes?
     Are the weights finite, and does every filter fire? The exit status is 1 if an answer is no.
@@ -52,15 +49,15 @@ def command(
     means = load_means(normalized_file)
     photos = find_photos(data, annotations, categories)
     import_keras()
-    from vggnorm.network.storage import load_network
+    from vggnorm.network.family import load_normalized
     from vggnorm.verification import verify
 
     model = load_original(means.recipe, network, weights)
     warn_of_unknown_architecture(model, means)
-    normalized = load_network(str(normalized_file))
-    _require_as_keras_loads(normalized, normalized_file)
+    _require_as_keras_loads(normalized_file)
+    normalized = load_normalized(normalized_file)
     if network is not None and network not in vgg.NETWORKS:
-        _require_as_keras_loads(model, Path(network))
+        _require_as_keras_loads(Path(network))
     with progress_bar() as progress:
         report = verify(model, normalized, photos, means, limit=limit, progress=progress)
     if as_json:
@@ -71,10 +68,14 @@ def command(
         sys.exit(1)
 
 
-def _require_as_keras_loads(model: "keras.Model", path: Path) -> None:
-    """Refuse a network that Keras itself loads from the file as another one."""
-    from vggnorm.network.storage import require_as_keras_loads
+def _require_as_keras_loads(path: Path) -> None:
+    """Refuse a model file of Keras that Keras itself loads as another network than vggnorm does."""
+    from vggnorm.network.storage import load_network, require_as_keras_loads
 
+    with open_weights(path) as file:
+        if file.kind not in MODELS:
+            return
+        model = load_network(file)
     if not require_as_keras_loads(model, path):
         say(
             f"{path}: this Keras cannot load the file by itself, so its own loading was not "

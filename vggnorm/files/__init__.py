@@ -1,11 +1,41 @@
 """The formats on disk: how each is recognized, checked, read and written.
 
+Opening and writing:
+
+- `formats.py`: where files are opened, and checked once
+- `recognition.py`: what a file is, by its bytes
+- `saving.py`: writing the weights of a VGG for any program
+- `tensor.py`: an array in a file, read when it is asked for
+- `weights_file.py`: an open file of weights, whatever its format
+- `writing.py`: writing arrays into a file of any format
+
+A VGG's weights, as programs name, order and take them:
+
+- `conventions.py`: what networks take photos as, and how the first convolution is converted
+- `conversion.py`: fewer layers, another convention, another type
+- `known_kernels.py`: known first convolutions, by which a convention is recognized
+- `layouts.py`: the table of names and axes
+- `vgg_config.py`: the configuration of a VGG in Keras's words
+- `vgg_weights.py`: the weights of a VGG, out of any layout and into it
+
+Formats:
+
 - `allowlist.py`: the layers and functions that a stranger's model may name
-- `formats.py`: the desk that decides what a file is, and opens and checks it once
+- `archives.py`: what every zip archive must keep to
 - `keras2_config.py`: a model's configuration, rewritten the way Keras 2 wrote it
+- `keras_file.py`: an open file of Keras
 - `keras_h5.py`: the model file that normalize writes
 - `keras_weights.py`: weights in the HDF5 layouts of Keras
+- `mat.py`: MatConvNet's .mat
+- `mat_check.py`: the check of a .mat file before SciPy reads it
+- `npz.py`: numpy's .npz
+- `pytorch.py`: PyTorch's .pth
+- `safetensors.py`: safetensors
+- `untrusted.py`: checks of files from strangers, before anything else reads them
+
+Means:
+
+- `carried.py`: the means that travel with weights
 - `means_npy.py`: means.npy
 - `stored_means.py`: the means inside a model file
-- `untrusted.py`: checks of files from strangers, before anything else reads them
 """

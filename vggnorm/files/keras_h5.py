@@ -8,6 +8,7 @@ reads, the file says how it was made: see `vggnorm.files.stored_means`. This mod
 Keras.
 """
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from vggnorm.disk import check_output, replacing
 from vggnorm.errors import NetworkError, OutputError
-from vggnorm.files.keras_weights import find_datasets
+from vggnorm.files.keras_weights import CONVENTION, find_datasets
 from vggnorm.files.stored_means import write_stored_means
 from vggnorm.files.untrusted import open_hdf5
 from vggnorm.means.filter_means import FilterMeans
@@ -55,6 +56,7 @@ def write_h5(
     model_config: Mapping[str, Any],
     weights: NetworkWeights,
     means: FilterMeans | None = None,
+    convention: str | None = None,
 ) -> None:
     """Write a model file, whole or not at all.
 
@@ -64,13 +66,13 @@ def write_h5(
         weights: layer name -> weight name (`kernel`, `bias`) -> array. Layers are in the model's
             order, and those without weights are among them.
         means: the means that the model was normalized with.
+        convention: how it takes photos, if that is known: see `vggnorm.files.conventions`.
 
     Raises:
         OutputError: the operating system cannot write the file.
     """
-    image = _image(model_config, weights, means)
     with replacing(path) as temporary:
-        temporary.write_bytes(image)
+        temporary.write_bytes(_image(model_config, weights, means, convention).getbuffer())
         _check_written(temporary, weights)
 
 
@@ -88,17 +90,21 @@ def require_writable(
     """
     one_number = np.zeros(1)
     weights = {layer: dict.fromkeys(names, one_number) for layer, names in weight_names.items()}
-    _image(model_config, weights, None)
+    _image(model_config, weights, None, None)
 
 
 def _image(
-    model_config: Mapping[str, Any], weights: NetworkWeights, means: FilterMeans | None
-) -> bytes:
+    model_config: Mapping[str, Any],
+    weights: NetworkWeights,
+    means: FilterMeans | None,
+    convention: str | None,
+) -> io.BytesIO:
     """Build the file in memory.
 
     HDF5 can lose an error, or crash, when the disk fills up while it writes.
     """
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
         _write_text(file, "model_config", json.dumps(model_config))
         model = file.create_group("model_weights")
         for group in file, model:
@@ -107,9 +113,9 @@ def _image(
         _write_weights(model, weights)
         if means is not None:
             write_stored_means(file, means)
-        file.flush()
-        image: bytes = file.id.get_file_image()
-        return image
+        if convention is not None:
+            _write_text(file, CONVENTION, convention)
+    return stream
 
 
 def _write_text(group: h5py.Group, name: str, text: str) -> None:
@@ -152,5 +158,10 @@ def _check_written(path: Path, weights: NetworkWeights) -> None:
     with open_hdf5(path) as file:
         for layer, datasets in find_datasets(file, path).items():
             for dataset, array in zip(datasets, weights[layer].values(), strict=True):
-                if not np.array_equal(dataset[()], array, equal_nan=True):
+                if not _is_same(dataset[()], array):
                     raise OSError(f"layer {layer} does not read back as it was written")
+
+
+def _is_same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    # To compare with nan takes several copies, so it is only done if it must be.
+    return np.array_equal(one, other) or np.array_equal(one, other, equal_nan=True)

@@ -13,43 +13,20 @@ TensorFlow does not. Keras 2 wrote into a file which backend its kernels are for
 are refused. Keras 1 did not, and nothing else in such a file tells; see docs/weights.md.
 """
 
-from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
+from vggnorm.files.tensor import Array, Layers, Tensor, require_within_float32
 
-Array = NDArray[Any]
-
-LARGEST = float(np.finfo(np.float32).max)
+CONVENTION = "vggnorm_convention"  # the attribute that says how a network takes photos
 
 # What h5py raises when a file is damaged, or is laid out in another way.
 DAMAGED = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
-
-
-class StoredArrays(Mapping[str, list[Array]]):
-    """Layer name -> its arrays in Keras's order; a layer is read when it is asked for."""
-
-    def __init__(self, datasets: Mapping[str, list[h5py.Dataset]], path: Path) -> None:
-        self._datasets = datasets
-        self._path = path
-
-    def __getitem__(self, layer: str) -> list[Array]:
-        return [read_array(dataset, layer, self._path) for dataset in self._datasets[layer]]
-
-    def __contains__(self, layer: object) -> bool:
-        return layer in self._datasets  # Mapping's own would read the layer
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._datasets)
-
-    def __len__(self) -> int:
-        return len(self._datasets)
 
 
 def find_datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
@@ -65,10 +42,9 @@ def find_datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
             "180 degrees; load it in Keras 2.3 with TensorFlow as backend, which turns them back, "
             "and save it again"
         )
-    find: Callable[[h5py.File], dict[str, list[Any]]] = _find_keras2_items
-    wanted = "a Keras .h5 file"
-    if is_keras3_layout(file):
-        find, wanted = _find_keras3_items, "a Keras file"
+    is_keras3 = is_keras3_layout(file)
+    find = _find_keras3_items if is_keras3 else _find_keras2_items
+    wanted = "a Keras file" if is_keras3 else "a Keras .h5 file"
     try:
         layers = find(file)
     except DAMAGED as error:
@@ -76,6 +52,18 @@ def find_datasets(file: h5py.File, path: Path) -> dict[str, list[h5py.Dataset]]:
     for layer, items in layers.items():
         _require_datasets(layer, items, path)
     return layers
+
+
+def read_layers(file: h5py.File, path: Path) -> Layers:
+    """Find the weights in a file of Keras 2 or 3: layer name -> arrays, read on demand.
+
+    Raises:
+        NetworkError: as of `find_datasets`.
+    """
+    return {
+        layer: [_tensor(dataset, layer, path) for dataset in datasets]
+        for layer, datasets in find_datasets(file, path).items()
+    }
 
 
 def read_array(dataset: h5py.Dataset, layer: str, path: Path) -> Array:
@@ -91,39 +79,8 @@ def read_array(dataset: h5py.Dataset, layer: str, path: Path) -> Array:
         raise NetworkError(
             f"{path}: the weights of layer {layer} cannot be read: {error}"
         ) from error
-    if array.dtype == np.float64:
-        _require_within_float32(array, layer, path)
+    require_within_float32(array, layer, path)
     return array
-
-
-def require_plain(datasets: Mapping[str, list[h5py.Dataset]], path: Path) -> None:
-    """Refuse weights that Keras would turn into other numbers without a word.
-
-    These are kernels of whole numbers, as quantized networks have, whose scale stands elsewhere;
-    and numbers that are too large for float32.
-
-    Raises:
-        NetworkError: a layer has such a weight.
-    """
-    for layer, layer_datasets in datasets.items():
-        for dataset in layer_datasets:
-            if dataset.dtype == np.float64:
-                read_array(dataset, layer, path)
-            if len(dataset.shape) > 1:
-                require_float(dataset.dtype, layer, path)
-
-
-def require_float(dtype: np.dtype[Any], layer: str, path: Path) -> None:
-    """Refuse weights of whole numbers where a network has floating-point numbers.
-
-    Raises:
-        NetworkError: the type is not one of floating-point numbers.
-    """
-    if dtype.kind != "f":
-        raise NetworkError(
-            f"{path}: layer {layer} has weights of type {dtype}, whose scale is not known; give "
-            "the file from before the network was quantized"
-        )
 
 
 def is_keras3_layout(file: h5py.File) -> bool:
@@ -198,11 +155,5 @@ def _require_datasets(layer: str, items: list[Any], path: Path) -> None:
             )
 
 
-def _require_within_float32(array: NDArray[np.float64], layer: str, path: Path) -> None:
-    finite = np.abs(array[np.isfinite(array)])
-    largest = finite.max(initial=0.0)
-    if largest > LARGEST:
-        raise NetworkError(
-            f"{path}: layer {layer} has a weight of {largest:.1e}, but networks compute in "
-            f"float32, which ends at {LARGEST:.1e}; the file is damaged, or its training failed"
-        )
+def _tensor(dataset: h5py.Dataset, layer: str, path: Path) -> Tensor:
+    return Tensor(dataset.shape, dataset.dtype.name, lambda: read_array(dataset, layer, path))

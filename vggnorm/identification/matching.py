@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
 from vggnorm import vgg
 from vggnorm.errors import NetworkError
-from vggnorm.files.formats import Shape, WeightsFile, open_weights
+from vggnorm.files.formats import open_weights
+from vggnorm.files.tensor import Shape
+from vggnorm.files.weights_file import TensorsFile, WeightsFile
 from vggnorm.network.applications import load_vgg
 from vggnorm.network.storage import load_model
 from vggnorm.network.weights import name_shapes
@@ -16,6 +19,20 @@ from vggnorm.verdicts.identification import Matched
 Shapes = Mapping[str, Sequence[Shape]]  # layer name -> shapes of its weights
 
 PREPARATION_KERNEL = (1, 1, 3, 3)  # of a convolution from three colours to three
+
+
+class Original(NamedTuple):
+    """The network that a file may be made from.
+
+    Attributes:
+        model: the network.
+        convention: how it takes photos: see `vggnorm.files.conventions`; None if it is not known.
+        usual: how a network of its kind takes photos, if nothing tells: `caffe` for Keras's VGG.
+    """
+
+    model: keras.Model
+    convention: str | None
+    usual: str | None = None
 
 
 def load_original(original: str | Path, path: str | Path | WeightsFile) -> keras.Model:
@@ -30,16 +47,26 @@ def load_original(original: str | Path, path: str | Path | WeightsFile) -> keras
         NetworkError: a file cannot be read, or the network cannot be told from the file.
     """
     with open_weights(path) as file:
-        shapes = file.shapes()
-        if original == "imagenet":
-            network = _which_vgg(shapes, file.path)
-            return load_vgg(network, "imagenet", include_top=_has_top(shapes))
-        with open_weights(original) as own:
-            if own.holds_model:
-                return load_model(own)
-            network = _which_vgg(own.shapes(), own.path)
-            include_top = _has_top(own.shapes()) and _has_top(shapes)
-            return load_vgg(network, own, include_top=include_top)
+        return open_original(original, file).model
+
+
+def open_original(original: str | Path, file: WeightsFile) -> Original:
+    """Load the network that a file may be made from: see `load_original`."""
+    shapes = file.shapes()
+    if original == "imagenet":
+        network = _which_vgg(shapes, file.path)
+        model = load_vgg(network, "imagenet", include_top=_has_top(shapes))
+        return Original(model, "caffe")
+    with open_weights(original) as own:
+        convention = own.taken_as.convention
+        if own.holds_model:
+            model = load_model(own)
+            is_kerases = model.name in vgg.NETWORKS and not isinstance(own, TensorsFile)
+            return Original(model, convention, "caffe" if is_kerases else None)
+        network = _which_vgg(own.shapes(), own.path)
+        include_top = _has_top(own.shapes()) and _has_top(shapes)
+        model = load_vgg(network, own, include_top=include_top)
+        return Original(model, convention, "caffe")
 
 
 def match_layers(model: keras.Model, shapes: Shapes, path: Path) -> tuple[Matched, dict[str, str]]:

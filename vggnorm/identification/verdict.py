@@ -11,18 +11,25 @@ from typing import Any
 import keras
 from numpy.typing import NDArray
 
+from vggnorm import vgg
 from vggnorm.errors import MeansError
-from vggnorm.files.formats import WeightsFile, open_weights
+from vggnorm.files import conventions
+from vggnorm.files.formats import open_weights
+from vggnorm.files.layouts import LAYOUTS
+from vggnorm.files.weights_file import TensorsFile, WeightsFile
 from vggnorm.identification.comparison import compare_with_means
 from vggnorm.identification.judge import judge
 from vggnorm.identification.matching import (
+    Original,
     is_preparation,
-    load_original,
     match_layers,
+    open_original,
 )
 from vggnorm.identification.recovery import recover_scales, turned_back
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.network.applications import has_top
+from vggnorm.network.copies import copy_network
+from vggnorm.network.family import taken_as_by
 from vggnorm.network.steps import LayerWeights
 from vggnorm.network.weights import pair_weights, weights_sha256
 from vggnorm.report.identification import (
@@ -59,15 +66,14 @@ class Identification(Findings):
 
 def identify(
     path: str | Path | WeightsFile,
-    original: keras.Model | str | Path = "imagenet",
+    original: keras.Model | Original | str | Path = "imagenet",
     means: FilterMeans | None = None,
 ) -> Identification:
     """Tell whether a file's network is normalized, and with what.
 
     Args:
-        path: a model or weights file of Keras, `.h5`, `.weights.h5` or `.keras`, made by anyone.
-            Only its weights are read; nothing in it is executed. The file may be open already: see
-            `vggnorm.files.formats.open_weights`.
+        path: a file of weights made by anyone, of any format that `vggnorm.open_weights` reads.
+            Only its weights are read; nothing in it is executed. The file may be open already.
         original: the network that it may be made from. `imagenet`: Keras's weights of VGG16 or
             VGG19, whichever the file's layers fit. A path: a model's file, or a file of VGG16's or
             VGG19's weights.
@@ -84,18 +90,19 @@ def identify(
 
 
 def _identify(
-    file: WeightsFile, original: keras.Model | str | Path, means: FilterMeans | None
+    file: WeightsFile, original: keras.Model | Original | str | Path, means: FilterMeans | None
 ) -> Identification:
-    label = original.name if isinstance(original, keras.Model) else Path(original).name
     shapes = file.shapes()
-    model = original if isinstance(original, keras.Model) else load_original(original, file)
+    chosen, source = _choose_means(means, file)
+    known, label = _take_original(original, file)
+    known = _with_convention_of(chosen, known)
+    model, converted = _in_convention_of(file, known)
     matched, names = match_layers(model, shapes, file.path)
     found = _read_found(model, names, file)
     recovery, turned = turned_back(model, found, recover_scales(model, found))
     if means is not None:
-        _require_same_original(model, means)
-    known, source = _choose_means(means, file)
-    comparison = None if known is None else compare_with_means(recovery, known, source)
+        _require_same_original(known.model, means)
+    comparison = None if chosen is None else compare_with_means(recovery, chosen, source)
     extra = [name for name in shapes if name not in names.values()]
     return Identification(
         original=label,
@@ -103,12 +110,64 @@ def _identify(
         names={layer: names[layer] for layer in recovery.layers},
         missing=[layer.name for layer in model.layers if layer.weights and layer.name not in names],
         extra=extra,
-        prepended=next((name for name in extra if is_preparation(shapes[name])), None),
+        prepended=_prepended(file, extra),
+        converted=converted,
         recovery=recovery,
         turned=turned,
         comparison=comparison,
         verdict=judge(recovery, turned, comparison),
     )
+
+
+def _take_original(
+    original: keras.Model | Original | str | Path, file: WeightsFile
+) -> tuple[Original, str]:
+    """Load the original where it is not loaded, and say what to call it."""
+    if isinstance(original, keras.Model):
+        return Original(original, taken_as_by(original).convention), original.name
+    if isinstance(original, Original):
+        return original, original.model.name
+    return open_original(original, file), Path(original).name
+
+
+def _with_convention_of(means: FilterMeans | None, known: Original) -> Original:
+    """Take from means of the original how it takes photos, if nothing else tells.
+
+    Means of other weights tell nothing of it.
+    """
+    if means is None or known.convention is not None:
+        return known
+    if weights_sha256(known.model) != means.recipe.weights_sha256:
+        return known
+    return known._replace(convention=means.recipe.preprocessing)
+
+
+def _in_convention_of(file: WeightsFile, known: Original) -> tuple[keras.Model, str | None]:
+    """Convert the original's first convolution to what the file's network takes photos as.
+
+    Returns:
+        The original, converted if both conventions are known and differ; and the file's convention
+        if it was converted.
+    """
+    wanted = file.taken_as.convention
+    first = vgg.convolution_name((1, 1))
+    has_first = any(layer.name == first for layer in known.model.layers)
+    if wanted is None or known.convention in (None, wanted) or not has_first:
+        return known.model, None
+    converted_model = copy_network(known.model)
+    layer = converted_model.get_layer(first)
+    kernel, bias = layer.get_weights()
+    layer.set_weights(conventions.converted(kernel, bias, str(known.convention), wanted))
+    return converted_model, wanted
+
+
+def _prepended(file: WeightsFile, extra: Sequence[str]) -> str | None:
+    """Name the 1x1 convolution of the photo before the first layer, if there is one."""
+    if isinstance(file, TensorsFile) and file.vgg.colours is not None:
+        names = LAYOUTS[file.vgg.layout].colours
+        return None if names is None else names[0]
+    shapes = file.shapes()
+    return next((name for name in extra if is_preparation(shapes[name])), None)
 
 
 def _read_found(

@@ -1,7 +1,7 @@
 """The mean activation of every filter: what was measured, how well it is known, and the recipe."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -62,6 +62,11 @@ class FilterMeans:
             means[layer] = np.where(leaves_nothing, mean, corrected)
         make_read_only(means)
         return means
+
+    def of_layers(self, layers: Collection[str]) -> "FilterMeans":
+        """Give the means of some of the layers alone."""
+        correction = None if self.correction is None else self.correction.of_layers(layers)
+        return replace(self, measured=self.measured.of_layers(layers), correction=correction)
 
     @property
     def squared_deviation(self) -> PerLayer:

@@ -1,6 +1,6 @@
 """Count, mean and spread over photos, as running sums that merge."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,6 +56,12 @@ class Moments:
         """
         zeros = {layer: np.zeros(count) for layer, count in filters.items()}
         return cls(0, zeros, zeros)
+
+    def of_layers(self, layers: Collection[str]) -> "Moments":
+        """Give the moments of some of the layers alone."""
+        mean = {layer: values for layer, values in self.mean.items() if layer in layers}
+        deviation = {layer: self.squared_deviation[layer] for layer in mean}
+        return Moments(self.count, mean, deviation)
 
     def __add__(self, other: "Moments") -> "Moments":
         """Merge two disjoint sets of photos.

@@ -13,6 +13,10 @@ from vggnorm.photos.geometry import ColorProfiles, Fit, Geometry, Interpolation,
 # as well, and the mean difference is added.
 Precision = Literal["float32", "bfloat16"]
 
+# What the network has around the input of its convolutions. zeros: as Keras's networks have it.
+# reflect: the input's own reflection, as PyTorch's programs for style transfer often have it.
+Padding = Literal["zeros", "reflect"]
+
 # It changes when the same photos and options give other means than before. 1: version 0.1.0.
 # 2: the samples of TIFFs are read as the file's own fields say.
 NUMERICS = 2
@@ -36,7 +40,7 @@ class Recipe:
         weights_sha256: the digest of the weights: see `vggnorm.network.storage.weights_sha256`.
         pooling: `max`, `avg`, `max+avg` or `none`.
         dense: whether hidden dense layers are normalized, too.
-        preprocessing: `caffe`, `torch`, `tf` or `none`: see `vggnorm.photos.geometry`.
+        preprocessing: `caffe`, `rgb255`, `torch`, `tf` or `none`: see `vggnorm.photos.geometry`.
         size: the side of the photos in pixels, or their height and width: see `Geometry`.
         fit: see `Geometry`.
         interpolation: see `Geometry`.
@@ -58,11 +62,13 @@ class Recipe:
         taken_sha256: the digest of the names of the photos taken: see `Taken`.
         photos_sha256: the digest of the photos used: see `vggnorm.photos.reader.Taken`.
         version: the version of vggnorm, for people.
-        numerics: see `NUMERICS`. This field and the next ones are missing in files of version
-            0.1.0; the defaults are their values there.
+        numerics: see `NUMERICS`. This field and the next ones are missing in files of earlier
+            versions; the defaults are their values there.
         architecture_sha256: the digest of what the network computes with its weights.
         color_profiles: what is done with a colour profile that a photo carries.
         machine: what decides the last bits, for people.
+        padding: `zeros` or `reflect`, what the network had around the input of its convolutions.
+            Files of version 0.2.0 and earlier do not have this field.
     """
 
     network: str
@@ -95,6 +101,7 @@ class Recipe:
     architecture_sha256: str | None = None
     color_profiles: ColorProfiles = "ignore"
     machine: str = ""
+    padding: Padding = "zeros"
 
     def differences(self, other: "Recipe", besides: Collection[str] = ()) -> list[str]:
         """Say which of the fields that decide the means differ from another recipe's, and how.
@@ -130,7 +137,7 @@ class Recipe:
 
         Raises:
             ValueError: the text is not a JSON object with exactly the recipe's keys and types. Keys
-                that files of version 0.1.0 do not have may be missing.
+                that files of earlier versions do not have may be missing.
         """
         values = json.loads(text)
         names = [field.name for field in fields(cls)]
@@ -212,5 +219,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "numerics": lambda value: _is_whole(value) and value >= 1,
     "architecture_sha256": lambda value: value is None or _is_sha256(value),
     "color_profiles": lambda value: value in get_args(ColorProfiles),
+    "padding": lambda value: value in get_args(Padding),
     **dict.fromkeys(("weights_sha256", "listed_sha256", *PHOTOS_TAKEN), _is_sha256),
 }

@@ -10,7 +10,8 @@ import keras
 
 from vggnorm import vgg
 from vggnorm.errors import NetworkError
-from vggnorm.files.formats import WeightsFile
+from vggnorm.files.formats import open_weights
+from vggnorm.files.weights_file import TensorsFile, WeightsFile
 from vggnorm.network.description import architecture_sha256, describe
 from vggnorm.network.graph import read_graph
 from vggnorm.network.weights import load_weights
@@ -36,8 +37,22 @@ def load_vgg(
     if weights == "imagenet":
         return _download(network, include_top=include_top)
     model = APPLICATIONS[network](weights=None, include_top=include_top)
-    load_weights(model, weights)
+    with open_weights(weights) as file:
+        _require_caffe(file)
+        load_weights(model, file)
     return model
+
+
+def _require_caffe(file: WeightsFile) -> None:
+    """Refuse weights of another program that take photos in another way than Keras's VGG."""
+    convention = file.taken_as.convention
+    is_kerases = not isinstance(file, TensorsFile)
+    if convention != "caffe" and not (convention is None and is_kerases):
+        known = "in a way that is not known" if convention is None else f"as {convention}"
+        raise NetworkError(
+            f"{file.path}: takes photos {known}, and not as Keras's VGG does (caffe); give the "
+            "file itself as the network, --network FILE, with --preprocessing if it is not known"
+        )
 
 
 def has_top(model: keras.Model) -> bool:

@@ -78,15 +78,20 @@ def copy_network(model: keras.Model) -> keras.Model:
     def clone(layer: keras.Layer) -> keras.Layer:
         return type(layer).from_config(layer.get_config())
 
+    copy = keras.models.clone_model(model, input_like(model), clone_function=clone)
+    _give_weights(copy, model)
+    return copy
+
+
+def input_like(model: keras.Model) -> Any:
+    """Make a new input for a copy of a network, with the type and the name of the network's own."""
     photos = model.inputs[0]
     name = next(call.operation.name for call in calls_in(model) if call.outputs[0] is photos)
     copied: Any = keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name)
-    if not isinstance(model, keras.Sequential):
-        # The input may be a list or dict of one, as in files of Keras 2.
-        copied = keras.tree.pack_sequence_as(model.input, [copied])
-    copy = keras.models.clone_model(model, copied, clone_function=clone)
-    _give_weights(copy, model)
-    return copy
+    if isinstance(model, keras.Sequential):
+        return copied
+    # The input may be a list or dict of one, as in files of Keras 2.
+    return keras.tree.pack_sequence_as(model.input, [copied])
 
 
 def _give_weights(copy: keras.Model, model: keras.Model) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers
 
 from vggnorm.errors import NetworkError
+from vggnorm.means.recipe import Padding
 from vggnorm.network.layers import (
     CHANNEL_BY_CHANNEL,
     FILTER_WEIGHTS,
@@ -32,6 +33,7 @@ from vggnorm.network.rectifiers import (
     is_leaky,
     is_rectifier,
 )
+from vggnorm.network.reflection import padding_in
 from vggnorm.network.steps import Step, steps_in
 from vggnorm.rule import Float64
 
@@ -103,6 +105,11 @@ class Graph:
         if any("AveragePool" in name for name in names):
             found.append("avg")
         return "+".join(found) or "none"
+
+    @property
+    def padding(self) -> Padding:
+        """What the convolutions have around their input: `zeros` or `reflect`."""
+        return padding_in(step.layer for step in self.steps)
 
     def layer_giving(self, tensor: Any) -> keras.Layer:
         """Give the layer whose output a tensor is."""

@@ -7,12 +7,14 @@ from typing import Any, get_args
 import keras
 import numpy as np
 from keras import ops
+from keras.applications.imagenet_utils import preprocess_input
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
 from vggnorm.network.graph import Graph, Site
 from vggnorm.network.layers import FILTERS, as_channels
 from vggnorm.network.precision import run_batch
+from vggnorm.network.reflection import require_reflections_fit
 from vggnorm.photos.decode import Pixels
 from vggnorm.photos.geometry import Preprocessing
 
@@ -124,12 +126,13 @@ def measuring_model(
         `(photos, filters)` float32. Only these vectors leave the device.
 
     Raises:
-        NetworkError: the network's input cannot hold the photos, or Keras would compute a wrong
-            result at that size.
+        NetworkError: the network's input cannot hold the photos, Keras would compute a wrong result
+            at that size, or a map is too small for reflection padding.
     """
     photos = _photos(graph.model, size)
     pixels = _prepared(photos, graph.model, preprocessing)
     _require_biases_on_channels(graph, pixels)
+    require_reflections_fit(graph.model, graph.steps, pixels)
     inner = keras.Model(graph.model.inputs[0], _activations(graph), name="activations")
     activations = inner(pixels)
     means = {name: _position_mean(activations[name], site) for name, site in graph.sites.items()}
@@ -170,6 +173,7 @@ def comparing_model(
     photos = _photos(graph.model, size)
     pixels = _prepared(photos, graph.model, preprocessing)
     _require_biases_on_channels(graph, pixels)
+    require_reflections_fit(graph.model, graph.steps, pixels)
     before = _every_result(graph, "original")(pixels)
     after = _every_result(normalized, "normalized")(pixels)
     factors = dict(zip(_outputs(graph), graph.rescale(scales).outputs, strict=True))
@@ -205,10 +209,10 @@ def _prepared(photos: Any, model: keras.Model, preprocessing: Preprocessing) -> 
         )
     _require_room_for(model, preprocessing)
     pixels = ops.cast(photos, "float32")
-    if preprocessing != "none":
-        pixels = keras.applications.imagenet_utils.preprocess_input(
-            pixels, "channels_last", preprocessing
-        )
+    if preprocessing == "rgb255":
+        pixels = ops.flip(preprocess_input(pixels, "channels_last", "caffe"), axis=-1)
+    elif preprocessing != "none":
+        pixels = preprocess_input(pixels, "channels_last", preprocessing)
     return ops.transpose(pixels, (0, 3, 1, 2)) if _is_channels_first(model) else pixels
 
 

@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from vggnorm.network.reflection import ReflectionPadding2D
+
 LayerKind = type[keras.Layer]
 
 # Layers with filters, besides dense layers. Each group lays out its kernel in one way.
@@ -52,6 +54,7 @@ SPATIAL: tuple[LayerKind, ...] = (
     layers.ZeroPadding1D,
     layers.ZeroPadding2D,
     layers.ZeroPadding3D,
+    ReflectionPadding2D,
     layers.Cropping1D,
     layers.Cropping2D,
     layers.Cropping3D,

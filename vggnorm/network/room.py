@@ -71,14 +71,18 @@ class Statistics(keras.layers.Layer):  # type: ignore[misc]  # Keras has no type
 
 
 def require_room(
-    config: Mapping[str, Any], path: Path, build: Callable[[Mapping[str, Any]], keras.Model]
+    config: Mapping[str, Any],
+    path: Path,
+    held_bytes: int,
+    build: Callable[[Mapping[str, Any]], keras.Model],
 ) -> None:
     """Refuse a model whose weights or activations are implausibly large, before they are made.
 
     Args:
         config: the model's configuration, which has passed
             `vggnorm.files.allowlist.require_known`.
-        path: the file that the configuration is from. It must be as large as the weights.
+        path: the file that the configuration is from.
+        held_bytes: how many bytes of weights the file holds at most, as float32.
         build: makes a model from a configuration.
 
     Raises:
@@ -91,7 +95,7 @@ def require_room(
         with keras.StatelessScope(initialize_variables=False), stand_ins:
             model = _built(config, path, build)
             _require_all_used(config, model, path)
-            _require_weights_there(model, path)
+            _require_weights_there(model, path, held_bytes)
             _require_usual_activations(model, path)
 
     # Keras keeps a list of the weights that it must still initialize, one for each thread. A new
@@ -136,11 +140,11 @@ def _require_all_used(config: Mapping[str, Any], model: keras.Model, path: Path)
         )
 
 
-def _require_weights_there(model: keras.Model, path: Path) -> None:
+def _require_weights_there(model: keras.Model, path: Path, held_bytes: int) -> None:
     needed = 0
     for weight in model.weights:
         needed += math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
-    if needed > path.stat().st_size:
+    if needed > held_bytes:
         raise NetworkError(
             f"{path}: describes a network with {needed:,} bytes of weights, but does not hold them"
         )

@@ -11,12 +11,15 @@ from keras import ops
 
 from vggnorm import vgg
 from vggnorm.errors import NetworkError
-from vggnorm.files.formats import WeightsFile, open_weights
+from vggnorm.files.formats import open_weights
 from vggnorm.files.keras2_config import to_keras2
 from vggnorm.files.keras_h5 import check_h5_output, require_writable, write_h5
+from vggnorm.files.weights_file import WeightsFile, config_of
 from vggnorm.means.filter_means import FilterMeans
+from vggnorm.means.recipe import Padding
 from vggnorm.network.applications import load_vgg
 from vggnorm.network.copies import cloned, require_same_outputs
+from vggnorm.network.padding import with_padding
 from vggnorm.network.room import require_room
 from vggnorm.network.weights import give_weights, require_finite, weights_in_files_order
 
@@ -31,56 +34,59 @@ AVERAGING = {
 
 
 def load_network(
-    network: str = "vgg16",
+    network: str | Path | WeightsFile = "vgg16",
     weights: str | Path = "imagenet",
     *,
     include_top: bool = False,
     pooling: str = "max",
+    padding: Padding = "zeros",
 ) -> keras.Model:
     """Load a network of `keras.applications`, or a model file.
 
     Args:
-        network: `vgg16` or `vgg19`, for photos of any size unless `include_top`; or the path of a
-            model, a `.keras` or `.h5` file.
+        network: `vgg16` or `vgg19`, for photos of any size unless `include_top`; or a file, which
+            may be open already: a model of Keras, `.keras` or `.h5`, or the weights of a VGG in the
+            layout of any program, see `vggnorm.open_weights`.
         weights: VGG's weights: `imagenet`, which Keras downloads once, or a file: one of Keras's
             own, a saved model, or a `.weights.h5`. Layers that the network does not have are left
             out, but not convolutions. A model file has its own weights.
         include_top: whether VGG has its dense layers, which fix the size of the photos to 224.
         pooling: `max` leaves the network as it is; `avg` replaces each max pooling by average
             pooling, as style transfer often does.
+        padding: `zeros` leaves the network as it is; `reflect` replaces the zeros around the input
+            of each convolution by the input's reflection, see `vggnorm.network.padding`.
 
     Raises:
-        NetworkError: the network is not known; or the weights or the model cannot be downloaded or
-            read, or are another network's.
+        NetworkError: the network is not known, or cannot have this padding; or the weights or the
+            model cannot be downloaded or read, or are another network's.
     """
-    if network in vgg.NETWORKS:
+    if isinstance(network, str) and network in vgg.NETWORKS:
         if weights != "imagenet":
             _require_file(Path(weights), f"'imagenet' or an .h5 file of {network}'s weights")
         model = load_vgg(network, weights, include_top=include_top)
     elif include_top:
         known = " and ".join(vgg.NETWORKS)
-        raise NetworkError(f"{network}: include_top is for {known}; a model file is as it is")
+        raise NetworkError(
+            f"{_name(network)}: include_top is for {known}; a model file is as it is"
+        )
     else:
         model = _load_model_from(network, weights)
-    return model if pooling == "max" else _with_pooling(model, pooling)
+    if pooling != "max":
+        model = _with_pooling(model, pooling)
+    return model if padding == "zeros" else with_padding(model, padding)
 
 
 def load_model(file: WeightsFile) -> keras.Model:
-    """Load the whole model that an open file holds.
+    """Load the model that an open file holds, or the VGG whose weights it holds.
 
     Raises:
         NetworkError: the file does not hold a model, or holds one that could do harm or cannot be
             built.
     """
-    config = file.config(keras.saving.get_custom_objects())
-    if config is None:
-        raise NetworkError(
-            f"{file.path}: cannot be loaded as a model, because it is {file.kind.value}; give a "
-            ".keras or .h5 file of a model, or VGG's weights with --weights"
-        )
+    config = file.config(keras.saving.get_custom_objects()) or _config_of_weights(file)
     try:
         file.require_plain()
-        require_room(config, file.path, _build)
+        require_room(config, file.path, file.held_bytes, _build)
         model = _build(config)
         give_weights(model, file)
     except NetworkError:
@@ -90,6 +96,23 @@ def load_model(file: WeightsFile) -> keras.Model:
         raise NetworkError(f"{file.path}: cannot be loaded as a Keras model: {reason}") from error
     require_finite(model, file.path)
     return model
+
+
+def _config_of_weights(file: WeightsFile) -> dict[str, Any]:
+    """Give the configuration of the VGG whose weights a file of Keras holds, without a model."""
+    try:
+        weights = file.vgg
+    except NetworkError as error:
+        raise NetworkError(
+            f"{file.path}: cannot be loaded as a model, because it is {file.kind.value} and not "
+            "those of a VGG; give a .keras or .h5 file of a model"
+        ) from error
+    if weights.has_batch_norm:
+        raise NetworkError(
+            f"{file.path}: holds weights of batch normalization and does not say their epsilon; "
+            "give a .keras or .h5 file of the whole model"
+        )
+    return config_of(weights)
 
 
 def require_as_keras_loads(model: keras.Model, path: Path) -> bool:
@@ -111,19 +134,25 @@ def require_as_keras_loads(model: keras.Model, path: Path) -> bool:
     return True
 
 
-def _load_model_from(network: str, weights: str | Path) -> keras.Model:
-    path = Path(network)
-    if path.suffix not in (".keras", ".h5"):  # not the name of a file, but perhaps a network's
-        known = ", ".join(vgg.NETWORKS)
-        raise NetworkError(
-            f"the network {network!r} is not known; it must be one of {known}, or a .keras or .h5 "
-            "file"
-        )
+def _load_model_from(network: str | Path | WeightsFile, weights: str | Path) -> keras.Model:
     if weights != "imagenet":
-        raise NetworkError(f"{path}: a model file has its own weights; leave out --weights")
-    _require_file(path, "a .keras or .h5 file of a model")
-    with open_weights(path) as file:
+        raise NetworkError(
+            f"{_name(network)}: a model file has its own weights; leave out --weights"
+        )
+    if not isinstance(network, WeightsFile):
+        path = Path(network)
+        if not path.suffix and not path.exists():  # not the name of a file
+            known = ", ".join(vgg.NETWORKS)
+            raise NetworkError(
+                f"the network {str(network)!r} is not known; it must be one of {known}, or a file"
+            )
+        _require_file(path, "the file of a network")
+    with open_weights(network) as file:
         return load_model(file)
+
+
+def _name(network: str | Path | WeightsFile) -> str:
+    return str(network.path if isinstance(network, WeightsFile) else network)
 
 
 def _build(config: Mapping[str, Any]) -> keras.Model:
@@ -163,6 +192,10 @@ def save_network(
     layers and give them the weights: `keras.applications.VGG16(weights=path, include_top=False)`,
     or `model.load_weights(path)`.
 
+    A network with reflection padding is saved with zero padding, because Keras has no layer that
+    would do the other in every program that loads the file. The weights are the same, and the
+    recipe of the means says `reflect`. `load_network` with `padding="reflect"` gives it back.
+
     Args:
         model: the model to save.
         path: a name that ends in `.h5`, but not in `.weights.h5`, for which Keras expects another
@@ -173,8 +206,10 @@ def save_network(
 
     Raises:
         OutputError: the file exists and `force` is false, has another ending, or cannot be written.
+        NetworkError: the network has reflections that zero padding cannot replace.
     """
     path = check_h5_output(path, force=force)
+    model = with_padding(model, "zeros")
     weights = {layer.name: _named_arrays(layer) for layer in model.layers}
     config = to_keras2(type(model).__name__, model.get_config())
     write_h5(path, model_config=config, weights=weights, means=means)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
-from vggnorm.files.formats import Kind, Shape, WeightsFile, open_weights
-from vggnorm.files.keras_weights import require_float
+from vggnorm.files.formats import open_weights
+from vggnorm.files.tensor import Shape, require_float
+from vggnorm.files.weights_file import Kind, WeightsFile
 from vggnorm.network.copies import finalize
 
 # What Keras wants a file to be called in which it lays weights out by its own rules.
@@ -62,7 +63,7 @@ def give_weights(model: keras.Model, file: WeightsFile) -> None:
     for layer in model.layers:
         if layer.name in arrays:
             for weight, array in pair_weights(layer, arrays[layer.name], file.path):
-                weight.assign(array)
+                weight.assign(array.astype(weight.dtype))
     finalize(model)
 
 
@@ -76,7 +77,7 @@ def pair_weights(
     """
     for weight, array in zip(weights_in_files_order(layer), arrays, strict=True):
         if "float" in str(weight.dtype):
-            require_float(array.dtype, layer.name, path)
+            require_float(array.dtype.name, layer.name, path)
         yield weight, array
 
 

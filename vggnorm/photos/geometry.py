@@ -7,10 +7,10 @@ Fit = Literal["crop", "stretch"]
 
 Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
 
-# The modes of `keras.applications.imagenet_utils.preprocess_input`. caffe: RGB to BGR, minus
-# ImageNet's mean colour, as for VGG. torch: 0..1, minus the mean, divided by the standard
-# deviation. tf: -1..1. none: RGB 0..255 as it is.
-Preprocessing = Literal["caffe", "torch", "tf", "none"]
+# caffe, torch and tf are the modes of `keras.applications.imagenet_utils.preprocess_input`. caffe:
+# RGB to BGR, minus ImageNet's mean colour, as for VGG. rgb255: the same in RGB. torch: 0..1, minus
+# the mean, divided by the standard deviation. tf: -1..1. none: RGB 0..255 as it is.
+Preprocessing = Literal["caffe", "rgb255", "torch", "tf", "none"]
 
 # What to do with a colour profile that a photo carries. ignore: take the numbers as sRGB, as Keras,
 # TensorFlow and Pillow do. convert: convert them to sRGB.

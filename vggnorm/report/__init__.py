@@ -6,4 +6,5 @@
 - `printable.py`: how text leaves the program: control characters as escapes
 - `text.py`: a set of means as a table and as JSON
 - `verification.py`: what verification found, as text and as JSON
+- `weights.py`: what a file of weights holds, as text
 """

@@ -105,6 +105,7 @@ def identification_to_dict(found: Findings) -> dict[str, Any]:
         "missing": found.missing,
         "extra": found.extra,
         "prepended": found.prepended,
+        "converted": found.converted,
         "format": recovery.rounding.format,
         "colours": list(recovery.colours),
         "turned": found.turned,
@@ -236,6 +237,11 @@ def _qualify_faults(found: Findings) -> list[str]:
 
 def _qualify_photos(found: Findings) -> list[str]:
     said = []
+    if found.converted is not None:
+        said.append(
+            f"It takes photos as {found.converted}; the original was converted to that before the "
+            "two were compared."
+        )
     if found.prepended is not None:
         said.append(
             f"Its first layer follows {found.prepended}, a 1x1 convolution that prepares the "

@@ -66,9 +66,10 @@ def _header_lines(means: FilterMeans) -> list[str]:
     """Say what was measured, and how."""
     recipe, skipped = means.recipe, means.skipped
     top = " with its top" if recipe.include_top else ""
+    reflection = ", reflection padding" if recipe.padding == "reflect" else ""
     geometry = recipe.geometry
     lines = [
-        f"network   {recipe.network}{top}, {recipe.pooling} pooling, "
+        f"network   {recipe.network}{top}, {recipe.pooling} pooling{reflection}, "
         f"{recipe.preprocessing} preprocessing",
         f"weights   {recipe.weights}, SHA-256 {recipe.weights_sha256[:16]}…",
         f"photos    {means.image_count} used, {len(skipped)} skipped, from {_selection(recipe)}",

@@ -285,6 +285,8 @@ class Findings:
         extra: layers with weights in the file that the original lacks.
         prepended: which of the extra layers is a 1x1 convolution of the photo before the first
             layer.
+        converted: what the file's network takes photos as, if the original takes them otherwise and
+            was converted to that before the two were compared.
         recovery: the scales.
         turned: layers whose kernels are turned by 180 degrees. They were turned back before the
             scales were recovered.
@@ -298,6 +300,7 @@ class Findings:
     missing: list[str]
     extra: list[str]
     prepended: str | None
+    converted: str | None
     recovery: Recovery
     turned: list[str]
     comparison: MeansComparison | None
