@@ -5,13 +5,16 @@ Usage:
     python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5
     python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5 --scaling
     python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5 --files
+    python scripts/benchmark.py FOLDER OF PHOTOS --weights vgg16_imagenet.h5 --engine-blocks 500
 
 Each contestant runs in a process of its own, on the same photos, and they take turns for some
 rounds, so that a machine whose speed drifts is as fast for one as for the other: trust the ratios
 more than the photos per second. The table is printed (docs/speed.md shows one), and benchmark.png
 is written. With --scaling, scaling.png is written instead: what happens to speed and memory with
 more photos, larger photos, larger batches and more threads. With --files, the photos are not used:
-it measures what opening and converting a large file of weights takes.
+it measures what opening and converting a large file of weights takes. With --engine-blocks, neither
+photos nor weights are used: it measures how many blocks a second one driver of --engine ray can
+hand out and add up, with workers that do nothing.
 
 contestants.py holds the contestants.
 """
@@ -39,10 +42,11 @@ from benchmark_report import (
     speed_over,
 )
 from contestants import CONTESTANTS, EXACT, FAST, TORCH, WARM_UP, Figures, Job
+from engine_benchmark import report_engine
 from file_benchmark import report_files
 
 from vggnorm.files.formats import load_means
-from vggnorm.photos.folder import EXTENSIONS
+from vggnorm.photos.finding import EXTENSIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -221,6 +225,12 @@ def _require_full_batches(_ctx: click.Context, _param: click.Parameter, value: i
     "--files", is_flag=True, help="Measure what opening and converting a large file takes instead."
 )
 @click.option(
+    "--engine-blocks",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure instead how fast the driver of --engine ray handles so many blocks.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -240,9 +250,13 @@ def main(
     scaling_batch: tuple[int, ...],
     scaling_threads: tuple[int, ...],
     files: bool,
+    engine_blocks: int | None,
     output: Path,
 ) -> None:
     """Time vggnorm and others on the photos in FOLDER."""
+    if engine_blocks is not None:
+        click.echo(report_engine(engine_blocks))
+        return
     with tempfile.TemporaryDirectory() as directory:
         temporary = Path(directory)
         if files:

@@ -24,7 +24,7 @@ import numpy as np
 
 from vggnorm.files.formats import open_weights
 from vggnorm.means.recipe import Precision
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.reader import PhotoReader
 from vggnorm.run.startup import import_keras

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import warnings
@@ -34,6 +35,7 @@ KINDS = {
     ".keras": "model .keras",
 }
 KINDS |= {".weights.h5": "weights", ".json": "annotations", ".norm.h5": "means .h5"}
+KINDS |= {".zip": "photos .zip", ".tar": "photos .tar"}
 
 
 # Files to damage, and their readers
@@ -69,6 +71,8 @@ def make_corpus(folder: Path) -> list[Path]:
         "annotations": [{"id": 1, "image_id": 1, "category_id": 7}],
     }
     (folder / "annotations.json").write_text(json.dumps(listed))
+    shutil.make_archive(str(folder / "photos"), "zip", folder, "photos")
+    shutil.make_archive(str(folder / "photos"), "tar", folder, "photos")
     return [folder / "photos" / "photo.jpg", *(path for path in folder.iterdir() if path.is_file())]
 
 
@@ -92,7 +96,9 @@ def read(path: Path, suffix: str, tiny: Any) -> None:
     from vggnorm.network.weights import load_weights
     from vggnorm.photos.coco import list_photos
     from vggnorm.photos.decode import decode_photo
+    from vggnorm.photos.finding import find_photos
     from vggnorm.photos.geometry import Geometry
+    from vggnorm.photos.reader import PhotoReader
 
     if suffix in (".jpg", ".png"):
         with path.open("rb") as file:
@@ -101,6 +107,9 @@ def read(path: Path, suffix: str, tiny: Any) -> None:
         load_means(path)
     elif suffix == ".json":
         list_photos(path, ["person"])
+    elif suffix in (".zip", ".tar"):
+        for _ in PhotoReader(find_photos(path), Geometry(16)).batches(8):
+            pass
     elif suffix == ".weights.h5":
         load_weights(tiny, path)
     else:

@@ -172,7 +172,7 @@ def measure_vgg16(
     context: click.Context, photos: Path | None, weights: Path | None
 ) -> dict[str, FilterMeans]:
     """Measure VGG16 for the figures, and fetch the photos and the weights that are not given."""
-    from vggnorm.photos.folder import find_photos
+    from vggnorm.photos.finding import find_photos
 
     if photos is None:
         photos = PHOTOS

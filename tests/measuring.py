@@ -5,7 +5,7 @@ from typing import Any
 
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.measure import compute_means, geometry_for
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.run.checkpoint import Checkpoint
 from vggnorm.run.options import Compute, Until, Watch
@@ -29,13 +29,14 @@ def measure(model: Any, photos: str | Path | PhotoList, **options: Any) -> Filte
     if found.seed is None:
         found = found.shuffled(options.pop("seed", 0))
     part = options.pop("shard", None)
+    compute = Compute(**take("precision", "control", "batch_size", "threads"))
     path, every = options.pop("checkpoint", None), options.pop("checkpoint_every", 60.0)
     fresh = options.pop("fresh", False)
     return compute_means(
         model,
-        found if part is None else found.shard(*part),
+        found if part is None else found.shard(*part, batch_size=compute.batch_size),
         geometry=geometry_for(model, **take("size", "fit", "interpolation", "color_profiles")),
-        compute=Compute(**take("precision", "control", "batch_size", "threads")),
+        compute=compute,
         until=Until(**take("limit", "tolerance", "strict")),
         watch=Watch(**take("stop", "progress", "say")),
         checkpoint=None if path is None else Checkpoint(path, every, fresh),

@@ -14,7 +14,7 @@ from reference import filter_means, reference_layers
 import vggnorm
 from vggnorm.errors import NetworkError, PhotoError
 from vggnorm.measure import compute_means, geometry_for
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.run.options import Compute, Labels, Until, Watch
 

@@ -14,7 +14,7 @@ from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.moments import Moments
 from vggnorm.measure import compute_means
 from vggnorm.normalization import normalize
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.run.options import Until
 from vggnorm.verdicts.verification import (

@@ -1,3 +1,4 @@
+from .errors import EngineError as EngineError
 from .errors import MeansError as MeansError
 from .errors import NetworkError as NetworkError
 from .errors import OutputError as OutputError
@@ -7,6 +8,7 @@ from .errors import VggnormError as VggnormError
 from .files.formats import load_means as load_means
 from .files.formats import open_weights as open_weights
 from .files.means_npy import save_means as save_means
+from .files.packaged import packaged_means as packaged_means
 from .files.saving import save_weights as save_weights
 from .files.vgg_weights import VggWeights as VggWeights
 from .files.weights_file import WeightsFile as WeightsFile
@@ -23,7 +25,7 @@ from .network.family import weights_of as weights_of
 from .network.storage import load_network as load_network
 from .network.storage import save_network as save_network
 from .normalization import normalize as normalize
-from .photos.folder import find_photos as find_photos
+from .photos.finding import find_photos as find_photos
 from .photos.geometry import Geometry as Geometry
 from .photos.photo_list import PhotoList as PhotoList
 from .photos.skipped import SkippedPhoto as SkippedPhoto
@@ -37,6 +39,7 @@ from .run.options import Labels as Labels
 from .run.options import Until as Until
 from .run.options import Watch as Watch
 from .run.output import means_output as means_output
+from .run.ray import Ray as Ray
 from .verification import VerifyReport as VerifyReport
 from .verification import verify as verify
 from .version import __version__ as __version__

@@ -31,5 +31,9 @@ class OutputError(VggnormError):
     """A result cannot be written where it was asked for."""
 
 
+class EngineError(VggnormError):
+    """What was to measure blocks of photos elsewhere is missing, fails or does not fit."""
+
+
 class StoppedError(VggnormError):
     """A run ended because it was told to, and not all photos are measured."""

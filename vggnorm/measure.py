@@ -1,5 +1,6 @@
 """Measure the mean activation of every filter over photos: plan a run, then run it."""
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -9,7 +10,6 @@ import keras
 from vggnorm.errors import NetworkError
 from vggnorm.files.means_npy import require_saveable
 from vggnorm.means.filter_means import FilterMeans
-from vggnorm.means.machines import join_machines
 from vggnorm.means.moments import Moments
 from vggnorm.means.recipe import NUMERICS, Precision, Recipe
 from vggnorm.network.applications import has_top
@@ -20,15 +20,19 @@ from vggnorm.network.instruments import Instruments, photo_size
 from vggnorm.network.precision import exact_float32
 from vggnorm.network.storage import require_network_saveable
 from vggnorm.network.weights import weights_sha256
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.blocks import BATCHES_PER_BLOCK, block_size
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
 from vggnorm.photos.photo_list import PhotoList
-from vggnorm.photos.reader import NOTHING_TAKEN, PhotoReader, no_photo_usable
+from vggnorm.photos.reader import PhotoReader, no_photo_usable
+from vggnorm.photos.taken import NOTHING_TAKEN
 from vggnorm.run.checkpoint import Checkpoint, Keeper
 from vggnorm.run.choosing import ACCURACY, choose_instruments
-from vggnorm.run.loop import run_to_end, taken_by
+from vggnorm.run.engine import BlockReader, Engine, Job, adding_up
+from vggnorm.run.loop import run_to_end, running_means
 from vggnorm.run.machine import describe_machine
 from vggnorm.run.options import Compute, Labels, Say, Until, Watch
+from vggnorm.run.remarks import empty_part_line, going_on, profiles_line
 from vggnorm.version import __version__
 
 DEFAULT_SIZE = 224  # pixels, where the network takes photos of any size
@@ -46,6 +50,7 @@ def compute_means(
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
     labels: Labels | None = None,
+    engine: Engine | None = None,
 ) -> FilterMeans:
     """Measure the mean activation of every filter over photos and positions.
 
@@ -54,9 +59,10 @@ def compute_means(
 
     Args:
         model: the network, see `vggnorm.load_network`. It is left as it is.
-        photos: a folder of photos; or what `vggnorm.find_photos` found, with `.shuffled(seed)` for
-            another random order than that of seed 0, and `.shard(3, 16)` for the third of sixteen
-            parts, see `vggnorm.merge_means`.
+        photos: where they are, as for `vggnorm.find_photos`: a folder, an archive or an address; or
+            what `vggnorm.find_photos` found, with `.shuffled(seed)` for another random order than
+            that of seed 0, and `.shard(3, 16)` for the third of sixteen parts, see
+            `vggnorm.merge_means`. A part may hold no photo that can be used; its means count none.
         preprocessing: what the network takes photos as, see `vggnorm.photos.geometry`; by default
             what the numbers of its first convolution show, if they are known ones, or `caffe`.
         dense: whether hidden dense layers are measured, too, and so normalized.
@@ -66,16 +72,19 @@ def compute_means(
         checkpoint: where to keep what is measured, and to go on from; by default nowhere.
         watch: who is shown the progress, is told what is decided, and may end the run.
         labels: what the recipe calls the network and its weights.
+        engine: what measures the photos, such as `vggnorm.Ray`; by default this process does.
 
     Raises:
-        PhotoError: the photos cannot be found, or none can be used, or with `until.strict` one
-            cannot be used; or the folder has gone.
+        PhotoError: the photos cannot be found, or none of all can be used, or with `until.strict`
+            one cannot be used; or the folder has gone.
         MeansError: the checkpoint is damaged, or is of another recipe, other weights or other
             photos.
         StoppedError: `watch` ended the run.
+        EngineError: the engine cannot be reached, or one of its workers fails.
         NetworkError: the network is of a kind that cannot be measured, it does not take photos of
             this size, or its activations are not finite.
-        ValueError: an option is out of range, or does not go with a part of the photos.
+        ValueError: an option is out of range, or does not go with a part of the photos or with an
+            engine.
     """
     graph = read_graph(model, dense=dense)
     geometry = geometry or Geometry(_size_for(model, None))
@@ -94,6 +103,7 @@ def compute_means(
         compute=compute or Compute(),
         until=until or Until(),
         labels=labels or Labels(),
+        engine=engine,
     )
     return _run(plan, checkpoint, watch or Watch())
 
@@ -154,6 +164,7 @@ class _Plan:
     compute: Compute
     until: Until
     labels: Labels
+    engine: Engine | None
 
     def __post_init__(self) -> None:
         for name in self.graph.sites:
@@ -167,6 +178,16 @@ class _Plan:
             raise ValueError(
                 "a part of the photos must be measured completely and in a named precision: "
                 "leave out the limit, the tolerance and auto"
+            )
+        if self.engine and (self.photos.part or self.compute.precision == "auto"):
+            raise ValueError(
+                "an engine measures all photos, in a named precision: leave out the part and auto"
+            )
+        batch_size = self.compute.batch_size
+        if self.photos.part and self.photos.part.block != block_size(batch_size):
+            raise ValueError(
+                "the part was cut for batches of another size; cut it with "
+                f"shard(..., batch_size={batch_size})"
             )
 
     def reader(self) -> PhotoReader:
@@ -184,7 +205,7 @@ class _Plan:
     ) -> Instruments:
         """Make the models that measure, in `precision`, or else in the one that was asked for."""
         compute = replace(self.compute, precision=precision or self.compute.precision)
-        share_in_both = compute.control / reader.total(NOTHING_TAKEN)
+        share_in_both = compute.control / max(reader.total(NOTHING_TAKEN), 1)  # of an empty part
         return choose_instruments(
             self.graph,
             preprocessing=self.preprocessing,
@@ -201,7 +222,7 @@ class _Plan:
         Args:
             is_fast: whether the photos are run in bfloat16, and some in float32 as well.
         """
-        photos = self.photos
+        photos, part = self.photos, self.photos.part
         auto = self.compute.precision == "auto"
         return Recipe(
             network=self.labels.network or self.model.name,
@@ -224,7 +245,7 @@ class _Plan:
             listed_sha256=photos.listed_sha256,
             limit=self.until.limit,
             tolerance=self.until.tolerance,
-            shard=photos.part,
+            shard=None if part is None else (part.number, part.count),
             seed=photos.seed or 0,
             batch_size=self.compute.batch_size,
             taken_sha256=NOTHING_TAKEN.names_sha256,
@@ -233,9 +254,19 @@ class _Plan:
             numerics=NUMERICS,
             color_profiles=self.geometry.color_profiles,
             architecture_sha256=architecture_sha256(self.graph),
-            machine=describe_machine(keras.backend.backend()),
+            machine=self._describe_machines(),
             padding=self.graph.padding,
+            batches_per_block=BATCHES_PER_BLOCK,
         )
+
+    def job(self, recipe: Recipe) -> Job:
+        """Say what the engine's workers are to do."""
+        return Job(self.model, recipe, self.until.strict, self.compute.threads)
+
+    def _describe_machines(self) -> str:
+        """Name this machine and, if other processes measure, what runs them."""
+        machine = describe_machine(keras.backend.backend())
+        return machine if self.engine is None else f"{self.engine} from {machine}"
 
 
 def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMeans:
@@ -262,35 +293,26 @@ def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMean
         if kept is not None:
             keeper.require_same_run(kept, recipe)
             kept.require_layers(plan.graph.filters)
-            start = _going_on(kept, recipe, watch.say)
-            done = taken_by(start)
-            watch.say(f"{keeper.path}: goes on after {done.count} of {reader.total(done)} photos")
-        means = run_to_end(start, reader, instruments, keeper, watch)
-    if reader.profile_count:
-        watch.say(_profiles_line(reader.profile_count, means))
+            start = going_on(kept, recipe, watch.say)
+            total = reader.total(start.taken)
+            watch.say(f"{keeper.path}: goes on after {start.taken.count} of {total} photos")
+        if plan.engine is None:
+            with closing(reader.batches(recipe.batch_size, start.taken)) as batches:
+                running = running_means(start, batches, instruments)
+                means = run_to_end(start, running, reader.total, keeper, watch)
+            profile_count = reader.profile_count
+        else:
+            blocks = BlockReader(plan.photos, recipe)
+            with plan.engine.workers(plan.job(recipe), watch.say) as submit:
+                running = adding_up(start, blocks.sums(start.taken, submit))
+                means = run_to_end(start, running, reader.total, keeper, watch)
+            profile_count = blocks.profile_count
+    if profile_count:
+        watch.say(profiles_line(profile_count, means))
     if not means.image_count:
-        raise no_photo_usable(plan.photos, means.skipped)
+        if plan.photos.part is None:
+            raise no_photo_usable(plan.photos, means.skipped)
+        watch.say(empty_part_line(plan.photos, plan.photos.part))
     if is_fast and plan.photos.part is None:
         means.require_control()
     return means
-
-
-def _going_on(kept: FilterMeans, recipe: Recipe, say: Say) -> FilterMeans:
-    """Give what an earlier run kept, with the machine of this one beside its own."""
-    machines = join_machines([kept.recipe.machine, recipe.machine])
-    if kept.recipe.machine not in ("", recipe.machine):
-        say(
-            f"the last bits may differ: begun on {kept.recipe.machine}, goes on on {recipe.machine}"
-        )
-    return replace(kept, recipe=replace(kept.recipe, machine=machines))
-
-
-def _profiles_line(count: int, means: FilterMeans) -> str:
-    """Say how many of the photos of this run carry a colour profile, and what was done with it."""
-    carry = "1 photo carries" if count == 1 else f"{count} photos carry"
-    if means.recipe.color_profiles == "convert":
-        return f"{carry} a colour profile other than sRGB; converted to sRGB"
-    return (
-        f"{carry} a colour profile other than sRGB; taken as sRGB; --color-profiles convert "
-        "converts them"
-    )

@@ -20,13 +20,13 @@ from vggnorm.network.precision import exact_float32, run_batch
 from vggnorm.network.weights import layers_not_finite
 from vggnorm.normalization import require_measured_on
 from vggnorm.photos.digests import names_sha256
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry, Preprocessing
 from vggnorm.photos.photo_list import PhotoList
-from vggnorm.photos.reader import NOTHING_TAKEN, PhotoReader, Taken, no_photo_usable
+from vggnorm.photos.reader import PhotoReader, no_photo_usable
+from vggnorm.photos.taken import NOTHING_TAKEN, Taken
 from vggnorm.report.verification import format_verification, verification_to_dict
 from vggnorm.rule import scale_from_mean
-from vggnorm.run.loop import taken_by
 from vggnorm.run.options import Progress, Until
 from vggnorm.verdicts.verification import (
     FILTER_LIMIT,
@@ -131,7 +131,7 @@ def verify(
     Args:
         model: the original.
         normalized: the network to check, or its first layers.
-        data: a folder of photos, or the photos that were found there.
+        data: where photos are, as for `vggnorm.find_photos`, or the photos that were found there.
         means: the means it was normalized with. The photos are then taken in the same way and
             order as when they were measured, and the standard error of the means counts. Without
             means, the scales are recovered from the activations of both networks, and the photos
@@ -217,7 +217,7 @@ def _promise_of(means: FilterMeans) -> _Promise:
         geometry=recipe.geometry,
         preprocessing=recipe.preprocessing,
         seed=recipe.seed,
-        measured=taken_by(means),
+        measured=means.taken,
     )
 
 
@@ -266,7 +266,7 @@ def _compare(
     taken = NOTHING_TAKEN
     with exact_float32():
         for batch in reader.batches(batch_size):
-            taken = batch.taken
+            taken += batch.taken
             if len(batch.pixels):
                 found = run_batch(comparing, batch.pixels)
                 activations = ActivationsCheck.of(found["deviation"], found["largest"])

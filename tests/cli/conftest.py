@@ -25,7 +25,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def compute(photo_folder: Path, chain_file: Path) -> Callable[..., Result]:
     """Run compute-means on the chain with more options: `compute("--limit", "5", data=folder)`."""
 
-    def call(*arguments: str | Path, data: Path = photo_folder) -> Result:
+    def call(*arguments: str | Path, data: str | Path = photo_folder) -> Result:
         network = "--network", chain_file, "--preprocessing", "caffe"
         return run("compute-means", "--data", data, *network, "--size", "32", *arguments)
 

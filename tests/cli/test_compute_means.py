@@ -14,7 +14,8 @@ from command_line import failed, run
 
 from vggnorm.files.formats import load_means
 from vggnorm.network import applications, storage
-from vggnorm.photos import folder, reader
+from vggnorm.photos import finding, reader
+from vggnorm.photos.taken import Taken
 
 Compute = Callable[..., Result]
 
@@ -71,7 +72,7 @@ def test_the_batch_size_reaches_the_network(
     asked = []
     batches = reader.PhotoReader.batches
 
-    def spy(self: reader.PhotoReader, batch_size: int, after: reader.Taken) -> Any:
+    def spy(self: reader.PhotoReader, batch_size: int, after: Taken) -> Any:
         asked.append(batch_size)
         return batches(self, batch_size, after)
 
@@ -178,8 +179,8 @@ def test_unreachable_weights(photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_folder(compute: Compute) -> None:
-    assert (
-        failed(compute(data=Path("absent"))) == "absent: is not a folder; give a folder of photos"
+    assert failed(compute(data=Path("absent"))) == (
+        "absent: is not a folder, a .zip or a .tar; give a folder or an archive of photos"
     )
 
 
@@ -247,7 +248,7 @@ def test_an_existing_output_is_refused_before_any_work(
         pytest.fail("work was done first")
 
     Path("means.npy").write_text("precious")
-    monkeypatch.setattr(folder, "find_photos", no_work)
+    monkeypatch.setattr(finding, "find_photos", no_work)
     monkeypatch.setattr(storage, "load_network", no_work)
     text = failed(compute())
     assert text == "means.npy: exists already; give another name, or --force to replace it"
@@ -286,6 +287,33 @@ def test_intervals_out_of_range_are_usage_errors(seconds: str, compute: Compute)
     result = compute("--checkpoint-every", seconds)
     assert result.exit_code == 2
     assert "Invalid value for '--checkpoint-every'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--engine", "ray", "--precision", "auto"), "--engine does not go with --precision auto"),
+        (("--engine", "ray", "--shard", "1/2"), "--shard does not go with --engine"),
+        (("--worker-cpus", "2"), "--worker-cpus needs --engine"),
+        (("--worker-gpus", "0"), "--worker-gpus needs --engine"),
+        (("--engine", "ray", "--worker-cpus", "0"), "0 is not in the range x>=1"),
+        (("--engine", "ray", "--worker-gpus", "1.5"), "1.5 is neither a whole number nor between"),
+        (("--engine", "ray", "--worker-gpus", "nan"), "nan is neither a whole number nor between"),
+        (("--engine", "spark"), "'spark' is not 'ray'"),
+    ],
+)
+def test_what_does_not_go_with_an_engine_is_a_usage_error(
+    options: tuple[str, ...], line: str, compute: Compute
+) -> None:
+    result = compute(*options)
+    assert result.exit_code == 2
+    assert line in result.stderr
+
+
+def test_an_engine_that_is_not_installed(compute: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vggnorm.run.ray.find_spec", lambda _name: None)
+    wanted = "Ray is not installed; pip install '.[ray]' in vggnorm's own folder"
+    assert failed(compute("--engine", "ray")) == wanted
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3", "1/3/5"])

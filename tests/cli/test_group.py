@@ -17,7 +17,7 @@ from command_line import failed, run
 
 import vggnorm
 from vggnorm.cli import main
-from vggnorm.photos import folder
+from vggnorm.photos import finding
 from vggnorm.photos.geometry import Geometry
 from vggnorm.run.checkpoint import Checkpoint
 from vggnorm.run.options import Compute, Until
@@ -31,7 +31,7 @@ def test_a_bug_keeps_its_traceback(
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(folder, "find_photos", bug)
+    monkeypatch.setattr(finding, "find_photos", bug)
     assert isinstance(compute().exception, ZeroDivisionError)
 
 

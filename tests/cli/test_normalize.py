@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,57 @@ def test_the_pooling_asked_for_is_measured_saved_and_required(
     pool = keras.models.load_model("vgg16_norm.h5").get_layer("block3_pool")
     assert isinstance(pool, keras.layers.AveragePooling2D)
     assert run("verify", "vgg16_norm.h5", "--data", photo_folder, *weights).exit_code == 0
+
+
+# Without means
+
+
+def advised(line: str) -> list[str]:
+    """Return the arguments of the command that an error says to run."""
+    found = re.search("; run vggnorm (.*), then add --means means.npy to this command$", line)
+    assert found
+    return shlex.split(found[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [(("--network", "vgg19"), "vgg19"), (("--pooling", "avg"), "avg pooling")],
+)
+def test_options_for_which_no_means_come_with_it_are_refused_before_any_work(
+    options: tuple[str, ...], what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(*_: object, **__: object) -> None:
+        pytest.fail("work was done first")
+
+    monkeypatch.setattr(storage, "load_network", no_work)
+    line = failed(run("normalize", *options))
+    assert line == (
+        f"no means of {what} come with vggnorm, only those of Keras's VGG16 with its ImageNet "
+        f"weights and max pooling; run vggnorm compute-means --data PHOTOS {' '.join(options)}, "
+        "then add --means means.npy to this command"
+    )
+
+
+@pytest.mark.parametrize("option", ["--weights", "--network"])
+def test_another_network_without_means_is_refused_with_advice_that_works(
+    option: str,
+    chain_file: Path,
+    photo_folder: Path,
+    random_vgg16: Path,
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "its own.h5" if option == "--weights" else tmp_path / "its own.keras"
+    shutil.copy(random_vgg16 if option == "--weights" else chain_file, source)
+    command = "normalize", option, source
+    line = failed(run(*command))
+    assert line.startswith(f"no means of {source} come with vggnorm, only those of Keras's VGG16")
+    arguments = [str(photo_folder) if word == "PHOTOS" else word for word in advised(line)]
+    if option == "--network":  # the file does not say what it takes photos as
+        arguments += ["--preprocessing", "caffe"]
+    measured = run(*arguments, "--size", "48")
+    assert measured.exit_code == 0, measured.output
+    result = run(*command, "--means", "means.npy", "-o", tmp_path / "norm.h5")
+    assert result.exit_code == 0, result.output
 
 
 # Outputs

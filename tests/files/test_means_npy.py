@@ -331,6 +331,20 @@ def test_records_of_other_shapes_are_refused(
         load_means(tmp_path / "means.npy")
 
 
+def test_a_part_may_count_no_photos(some_means: FilterMeans, tmp_path: Path) -> None:
+    filters = {layer: len(mean) for layer, mean in some_means.mean.items()}
+    nothing = Moments.of_none(filters)
+    part = replace(some_means.recipe, shard=(3, 3), batches_per_block=8)
+    save_means(FilterMeans(nothing, part, some_means.skipped), tmp_path / "part.npy")
+    loaded = load_means(tmp_path / "part.npy")
+    assert (loaded.image_count, loaded.recipe, loaded.skipped) == (0, part, some_means.skipped)
+    with pytest.raises(MeansError, match="not usable as means: image_count is 0"):
+        save_means(FilterMeans(nothing, some_means.recipe), tmp_path / "whole.npy")
+    not_0 = replace(some_means.measured, count=0)
+    with pytest.raises(MeansError, match="image_count is 0, and the means of conv1 are not"):
+        save_means(FilterMeans(not_0, part), tmp_path / "damaged.npy")
+
+
 @pytest.mark.parametrize("skipped", ["[1]", '[{"photo": "a"}]', "7", '{"photo": 1}'])
 def test_a_damaged_list_of_skipped_photos_is_refused(
     skipped: str, recipe: Recipe, tmp_path: Path

@@ -14,7 +14,7 @@ from vgg_files import first_layers, first_weights, need_torch_for
 
 from vggnorm import disk
 from vggnorm.errors import MeansError, NetworkError, OutputError
-from vggnorm.files import writing
+from vggnorm.files import containers
 from vggnorm.files.carried import means_path
 from vggnorm.files.formats import open_weights
 from vggnorm.files.saving import save_weights
@@ -110,7 +110,7 @@ def test_a_file_that_does_not_read_back_is_not_kept(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = {".safetensors": "write_safetensors", ".npz": "write_npz", ".mat": "write_mat"}[ending]
-    write: Callable[..., None] = getattr(writing, name)
+    write: Callable[..., None] = getattr(containers, name)
 
     def spoil(path: Path, arrays: dict[str, Array], *others: Any) -> None:
         spoiled = {name: array.copy() for name, array in arrays.items()}
@@ -118,7 +118,7 @@ def test_a_file_that_does_not_read_back_is_not_kept(
         last.flat[-1] = np.nextafter(last.flat[-1], np.float32(9))
         write(path, spoiled, *others)
 
-    monkeypatch.setattr(writing, name, spoil)
+    monkeypatch.setattr(containers, name, spoil)
     with pytest.raises(OutputError, match="does not read back as it was written"):
         save_weights(tmp_path / f"vgg{ending}", first_weights())
     assert contents(tmp_path) == {}

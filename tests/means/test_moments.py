@@ -42,6 +42,14 @@ def test_moments_worked_by_hand() -> None:
     )
 
 
+def test_no_photos_change_nothing() -> None:
+    some, none = Moments.of({"conv": np.array([[1.0], [3.0]])}), Moments.of_none({"conv": 1})
+    for total, count in ((none + none, 0), (some + none, 2), (none + some, 2)):
+        assert total.count == count
+        assert total.mean["conv"].tolist() == [2.0 if count else 0.0]
+        assert total.squared_deviation["conv"].tolist() == [2.0 if count else 0.0]
+
+
 def test_sums_are_float64() -> None:
     # In float32, 2**24 + 1 is 2**24.
     values = np.array([[2.0**24], [1.0], [1.0]], dtype=np.float32)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vggnorm.means.recipe import Recipe
+from vggnorm.photos.blocks import Part
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,8 @@ from vggnorm.means.recipe import Recipe
         ({"photos_sha256": "1" * 63}, "the recipe's photos_sha256 is '1"),
         ({"taken_sha256": "g" * 64}, "the recipe's taken_sha256 is 'g"),
         ({"padding": "same"}, "the recipe's padding is 'same'"),
+        ({"batches_per_block": 0}, "the recipe's batches_per_block is 0"),
+        ({"batches_per_block": True}, "the recipe's batches_per_block is True"),
         ({"added": 1}, "the recipe must have the keys network, include_top,"),
     ],
 )
@@ -55,6 +58,18 @@ def test_a_recipe_without_a_padding_is_one_of_zeros(recipe: Recipe) -> None:
     del values["padding"]
     read = Recipe.from_json(json.dumps(values))
     assert (read.padding, read.color_profiles, read.machine) == ("zeros", "convert", "a computer")
+
+
+def test_a_recipe_says_by_which_blocks_a_part_was_cut(recipe: Recipe) -> None:
+    assert recipe.part is None
+    part = replace(recipe, shard=(3, 16), batch_size=4, batches_per_block=8)
+    assert Recipe.from_json(json.dumps(part.to_dict())).part == Part(3, 16, 32)
+    values = part.to_dict()
+    del values["batches_per_block"]  # as in files of version 0.2.0
+    of_old = Recipe.from_json(json.dumps(values))
+    assert of_old.batches_per_block is None
+    with pytest.raises(ValueError, match="the parts were not made of blocks"):
+        of_old.part  # noqa: B018
 
 
 def test_the_padding_decides_the_means(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from vggnorm.measure import compute_means
 from vggnorm.network.graph import read_graph
 from vggnorm.network.instruments import Instruments, measuring_model, padded_size
 from vggnorm.photos.decode import Pixels
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.run.options import Until
 

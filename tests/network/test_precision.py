@@ -20,7 +20,7 @@ from vggnorm.network.graph import read_graph
 from vggnorm.network.instruments import measuring_model
 from vggnorm.network.precision import exact_float32, photos_per_second
 from vggnorm.normalization import normalize
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.run import choosing
 from vggnorm.verification import verify

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from photo_files import error_of, touch, write_listing
 
 from vggnorm.errors import PhotoError
-from vggnorm.photos.folder import Folder, find_photos
+from vggnorm.photos.finding import find_photos
+from vggnorm.photos.folder import Folder
 from vggnorm.photos.photo_list import PhotoList
 
 
@@ -110,14 +111,16 @@ def test_a_folder_linked_twice_gives_each_photo_once(tmp_path: Path) -> None:
 def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     for path in tmp_path / "missing", tmp_path / "a.jpg":
-        assert error_of(find_photos, path) == f"{path}: is not a folder; give a folder of photos"
+        assert error_of(find_photos, path) == (
+            f"{path}: is not a folder, a .zip or a .tar; give a folder or an archive of photos"
+        )
 
 
 @pytest.mark.parametrize("names", [(), ("a.txt", "sub/b.mp4", ".c.jpg")])
 def test_a_folder_without_images_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     touch(tmp_path, *names)
     extensions = ".bmp .gif .jpe .jpeg .jpg .png .tif .tiff .webp"
-    expected = f"{tmp_path}: holds no images ({extensions}); give a folder of photos"
+    expected = f"{tmp_path}: holds no images ({extensions}); give a folder or an archive of photos"
     error, _, left_out = error_of(find_photos, tmp_path).partition("; left out ")
     assert error == expected
     assert left_out == (

@@ -11,7 +11,7 @@ from photo_files import Pixels, decode, make_bytes, make_noise
 from PIL import Image
 
 from vggnorm.photos.decode import load_photo
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Fit, Geometry, Interpolation
 
 INTERPOLATIONS = get_args(Interpolation)

@@ -8,7 +8,8 @@ import pytest
 from photo_files import error_of, touch, write_listing
 
 from vggnorm.errors import PhotoError
-from vggnorm.photos.folder import Folder, find_photos
+from vggnorm.photos.finding import find_photos
+from vggnorm.photos.folder import Folder
 from vggnorm.photos.matching import match_listed
 from vggnorm.photos.photo_list import PhotoList
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from photo_files import make_list, touch
 
-from vggnorm.errors import PhotoError
+from vggnorm.photos.blocks import Part
 from vggnorm.photos.digests import names_sha256, sum_sha256
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 
 
 def test_shuffled_is_a_permutation_by_seed() -> None:
@@ -69,33 +69,50 @@ def test_a_list_is_identified_by_names_and_sizes(tmp_path: Path) -> None:
 
 def test_a_list_knows_the_whole_list_that_it_comes_from(tmp_path: Path) -> None:
     whole = find_photos(touch(tmp_path, "a.png", "b.png", "c.png", "d.png", "e.png"))
-    part = whole.shuffled(7).shard(2, 3)
-    assert (part.seed, part.part, len(part.names)) == (7, (2, 3), 2)
+    part = whole.shuffled(7).shard(1, 3)
+    assert (part.seed, part.part, len(part.names)) == (7, Part(1, 3, 256), 5)
     for photos in whole, whole.shuffled(7), part:
         assert (photos.listed, photos.listed_sha256) == (5, whole.sha256())
-    assert part.sha256() != whole.sha256()
+    assert whole.shuffled(7).shard(2, 3).sha256() != whole.sha256()
 
 
-def test_shards_are_disjoint_and_together_all() -> None:
+def test_a_part_has_every_nth_block_worked_by_hand() -> None:
+    """With 1 photo in a batch, a block is 8 photos: 30 photos are blocks of 8, 8, 8 and 6."""
+    photos = make_list(30)
+
+    def numbers(number: int, count: int) -> list[int]:
+        part = photos.shard(number, count, batch_size=1)
+        return [photos.names.index(name) for name in part.names]
+
+    assert numbers(1, 1) == list(range(30))
+    assert numbers(1, 2) == [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23]
+    assert numbers(2, 2) == [8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29]
+    assert numbers(1, 3) == [0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29]
+    assert numbers(3, 3) == [16, 17, 18, 19, 20, 21, 22, 23]
+    assert numbers(4, 5) == [24, 25, 26, 27, 28, 29]
+    assert numbers(5, 5) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_shards_are_disjoint_and_together_all(count: int, batch_size: int) -> None:
     photos = make_list(40).shuffled(3)
-    for count in 1, 7, 40:
-        parts = [photos.shard(number, count).names for number in range(1, count + 1)]
-        assert sorted(name for part in parts for name in part) == sorted(photos.names)
-        assert max(map(len, parts)) - min(map(len, parts)) <= 1
-        for number, part in enumerate(parts):
-            assert part == tuple(photos.names[index] for index in range(number, 40, count))
+    parts = [photos.shard(number, count, batch_size=batch_size) for number in range(1, count + 1)]
+    assert sorted(name for part in parts for name in part.names) == sorted(photos.names)
+    for number, part in enumerate(parts, 1):
+        assert part.part == Part(number, count, 8 * batch_size)
+        assert part.part.size(40) == len(part.names)
+
+
+def test_a_block_is_256_photos_by_default() -> None:
+    photos = make_list(600)
+    assert photos.shard(2, 2).names == photos.names[256:512]
 
 
 @pytest.mark.parametrize("shard", [(0, 3), (4, 3), (1, 0)])
 def test_shards_that_there_are_not_are_refused(shard: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"shard is {shard[0]}/{shard[1]}; it must be one of"):
         make_list(9).shard(*shard)
-
-
-def test_more_shards_than_photos_are_refused() -> None:
-    expected = "photos: holds 9 photos; make no more parts of them than that"
-    with pytest.raises(PhotoError, match=expected):
-        make_list(9).shard(1, 10)
 
 
 def test_a_part_is_neither_shuffled_nor_cut_again() -> None:

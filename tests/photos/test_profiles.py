@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from vggnorm import FilterMeans, compute_means
 from vggnorm.errors import PhotoError
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import ColorProfiles, Geometry
 from vggnorm.photos.reader import PhotoReader
 from vggnorm.run.options import Watch

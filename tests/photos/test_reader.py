@@ -19,9 +19,10 @@ from vggnorm.photos.digests import names_sha256, sum_sha256
 from vggnorm.photos.folder import Folder
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.photo_list import PhotoList
-from vggnorm.photos.reader import NOTHING_TAKEN, PhotoReader, Taken
+from vggnorm.photos.reader import PhotoReader
 from vggnorm.photos.skipped import SkippedPhoto
 from vggnorm.photos.source import Source
+from vggnorm.photos.taken import NOTHING_TAKEN, Taken
 
 SMALL = Geometry(2, "stretch", "nearest")
 
@@ -36,7 +37,8 @@ def read(
         assert batch.pixels.dtype == np.uint8
         assert batch.pixels.shape[1:] == (2, 2, 3)
         assert (batch.pixels == batch.pixels[:, :1, :1, :1]).all()
-        taken = batch.taken
+        assert batch.taken.used == len(batch.pixels)
+        taken += batch.taken
         assert taken.used == after.used + len(flatten(batches)) + len(batch.pixels)
         numbers = batch.pixels[:, 0, 0, 0].tolist()
         assert batch.positions.tolist() == numbers  # photos are numbered as they are listed
@@ -125,15 +127,51 @@ def test_the_last_photos_are_told_even_if_none_of_them_can_be_used(tmp_path: Pat
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-@pytest.mark.parametrize("limit", [None, 1, 6, 7])
+@pytest.mark.parametrize("limit", [None, 1, 6, 7, 13, 20])
 def test_reading_goes_on_after_any_batch_as_if_it_had_not_stopped(
     tmp_path: Path, batch_size: int, limit: int | None
 ) -> None:
-    reader = PhotoReader(make_photos(tmp_path, 12, damaged=(0, 4, 5, 11)), SMALL, limit=limit)
+    damaged = (0, 4, 5, 11, 15, 16, 17, 33)  # with batches of 1 and 2, at the ends of blocks
+    reader = PhotoReader(make_photos(tmp_path, 34, damaged=damaged), SMALL, limit=limit)
     whole, end = read(reader, batch_size)
-    middles = [batch.taken for batch in reader.batches(batch_size)]
-    for number, middle in enumerate(middles, 1):
+    middle = NOTHING_TAKEN
+    for number, batch in enumerate(reader.batches(batch_size), 1):
+        middle += batch.taken
         assert read(reader, batch_size, middle) == (whole[number:], end)
+
+
+def test_batches_end_at_the_ends_of_blocks_worked_by_hand(tmp_path: Path) -> None:
+    """With 2 photos in a batch, a block is 16 photos: here 0 to 15, 16 to 31, 32 and 33."""
+    damaged = (3, 13, 14, 30, 31)
+    reader = PhotoReader(make_photos(tmp_path, 34, damaged=damaged), SMALL)
+    first = [[0, 1], [2, 4], [5, 6], [7, 8], [9, 10], [11, 12], [15]]
+    second = [[16, 17], [18, 19], [20, 21], [22, 23], [24, 25], [26, 27], [28, 29], []]
+    assert read(reader, 2)[0] == [*first, *second, [32, 33]]
+    skipped = [
+        [photo.photo for photo in batch.taken.skipped]
+        for batch in reader.batches(2)
+        if batch.taken.skipped
+    ]
+    assert skipped == [["03.png"], ["13.png", "14.png"], ["30.png", "31.png"]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_parts_of_a_list_have_the_batches_of_the_whole(
+    tmp_path: Path, batch_size: int, count: int
+) -> None:
+    damaged = (0, 3, 7, 9, 15, *range(16, 24), 30, 39)
+    photos = make_photos(tmp_path, 40, damaged=damaged)
+    whole, taken = read(PhotoReader(photos, SMALL), batch_size)
+    batches, total = [], NOTHING_TAKEN
+    for number in range(1, count + 1):
+        part = photos.shard(number, count, batch_size=batch_size)
+        for batch in PhotoReader(part, SMALL).batches(batch_size):
+            batches.append(batch.pixels[:, 0, 0, 0].tolist())
+            total += batch.taken
+    assert sorted(batches) == sorted(whole)
+    assert total == taken
+    assert [photo.photo for photo in total.skipped] == as_names(damaged)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +209,10 @@ def test_a_smaller_limit_reads_the_first_of_a_larger(tmp_path: Path) -> None:
 
 def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:
     reader = PhotoReader(make_photos(tmp_path, 12, damaged=(0, 5)), SMALL, limit=6)
-    told = [(batch.taken.count, reader.total(batch.taken)) for batch in reader.batches(2)]
+    told, taken = [], NOTHING_TAKEN
+    for batch in reader.batches(2):
+        taken += batch.taken
+        told.append((taken.count, reader.total(taken)))
     assert told == [(3, 7), (5, 7), (8, 8)]
 
 
@@ -227,8 +268,8 @@ def test_photos_are_identified_by_name_and_pixels_in_any_order(tmp_path: Path) -
     blue.save(tmp_path / names[1])
 
     def sha256(*taken: str) -> str:
-        *_, last = PhotoReader(PhotoList(Folder(tmp_path), taken), Geometry(2)).batches(1)
-        return last.taken.photos_sha256
+        reader = PhotoReader(PhotoList(Folder(tmp_path), taken), Geometry(2))
+        return sum((batch.taken for batch in reader.batches(1)), NOTHING_TAKEN).photos_sha256
 
     contents = b"a.png\0" + b"\xff\0\0" * 4, b"sub/\xc3\xa9.png\0" + b"\0\0\xff" * 4
     expected = sum(int(hashlib.sha256(content).hexdigest(), 16) for content in contents) % 2**256

@@ -12,7 +12,8 @@ from photo_files import make_bytes, make_noise, make_photos
 from PIL import Image, ImageFile
 
 from vggnorm.errors import PhotoError
-from vggnorm.photos.folder import Folder, find_photos
+from vggnorm.photos.finding import find_photos
+from vggnorm.photos.folder import Folder
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.reader import PhotoReader

@@ -1,6 +1,7 @@
 """A source of photos need not be a folder: here, they lie in memory."""
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -9,12 +10,14 @@ import pytest
 from photo_files import make_bytes, make_noise
 
 from vggnorm.errors import PhotoError
-from vggnorm.photos.folder import Folder, find_photos
+from vggnorm.photos.finding import find_photos
+from vggnorm.photos.folder import Folder
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.photo_list import PhotoList
-from vggnorm.photos.reader import PhotoReader, Taken
+from vggnorm.photos.reader import PhotoReader
 from vggnorm.photos.skipped import SkippedPhoto
 from vggnorm.photos.source import Source, Stamp
+from vggnorm.photos.taken import Taken
 
 SMALL = Geometry(8, "crop", "bilinear")
 
@@ -106,3 +109,33 @@ def test_the_label_of_a_folder_is_the_end_of_its_path(
     assert Folder(Path()).label == "coco/val2017"
     assert Folder(Path("a")).locate() == "a"
     assert Folder(Path("a")).locate("b/c.jpg") == str(Path("a/b/c.jpg"))
+
+
+class Silent(Memory):
+    """Files on a server that does not answer until it is told to."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self.answers = threading.Event()
+
+    @property
+    def is_remote(self) -> bool:
+        return True
+
+    def open(self, name: str) -> BinaryIO:
+        self.answers.wait()
+        return super().open(name)
+
+
+def test_a_caller_is_asked_while_a_server_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vggnorm.photos.reader.TICK", 0.01)
+    source = Silent({"a.png": make_bytes(make_noise(8, 8, seed=1), "PNG")})
+    batches = PhotoReader(PhotoList(source, ("a.png",)), SMALL).batches(4)
+    try:
+        for _ in range(3):
+            waiting = next(batches)
+            assert (len(waiting.pixels), waiting.taken) == (0, Taken())
+    finally:
+        source.answers.set()
+    *_, last = batches
+    assert (len(last.pixels), last.taken.used) == (1, 1)

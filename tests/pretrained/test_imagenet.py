@@ -19,7 +19,7 @@ from vggnorm.network.instruments import comparing_model
 from vggnorm.network.storage import load_network, save_network
 from vggnorm.network.weights import weights_sha256
 from vggnorm.normalization import normalize
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.reader import PhotoReader

@@ -11,7 +11,7 @@ from vggnorm.means.moments import Moments
 from vggnorm.means.recipe import Recipe
 from vggnorm.network.graph import read_graph
 from vggnorm.network.instruments import measuring_model
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.reader import PhotoReader
 

@@ -226,6 +226,19 @@ def test_a_network_where_no_filter_fires(make_means: Make, tmp_path: Path) -> No
             draw()
 
 
+def test_a_part_that_counts_no_photos(recipe: Recipe, some: FilterMeans) -> None:
+    nothing = Moments.of_none({layer: len(mean) for layer, mean in some.mean.items()})
+    empty = FilterMeans(nothing, replace(recipe, shard=(5, 5), batches_per_block=8))
+    draws: list[Callable[[], Figure]] = [
+        lambda: plot_means(empty),
+        lambda: plot_before_after(some, empty),
+        lambda: plot_every_layer(empty),
+    ]
+    for draw in draws:
+        with pytest.raises(vggnorm.MeansError, match="those of part 5 of 5; add up all parts"):
+            draw()
+
+
 def test_neighbouring_curves_differ_in_colour_and_dashes(make_means: Make, tmp_path: Path) -> None:
     means = make_means(**{f"conv{index}": [1.0, 2.0 + index] for index in range(20)})
     save_figure(plot_means(means, layers=list(means.mean)), tmp_path / "a.svg")

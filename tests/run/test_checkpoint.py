@@ -21,7 +21,7 @@ from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.photos import reader
 from vggnorm.photos.decode import decode_within
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.reader import Batch, PhotoReader
 from vggnorm.run import checkpoint as checkpoint_module
 from vggnorm.run import choosing
@@ -264,6 +264,15 @@ def test_another_recipe_is_refused(
     with pytest.raises(MeansError, match=expected):
         measure(model, photo_folder, **{**OPTIONS, **options}, checkpoint=kept)
     assert kept.read_bytes() == before
+
+
+def test_one_of_an_earlier_version_is_refused(model: Any, photo_folder: Path, kept: Path) -> None:
+    means = load_means(kept)
+    of_old = replace(means.recipe, numerics=2, batches_per_block=None)
+    save_means(replace(means, recipe=of_old), kept, force=True)
+    expected = r"this run: numerics 2 and 3, batches_per_block None and 8 \(there and here\); .*"
+    with pytest.raises(MeansError, match=expected + "--fresh to start over"):
+        measure(model, photo_folder, **OPTIONS, checkpoint=kept)
 
 
 def test_other_weights_are_refused(make_chain: MakeChain, photo_folder: Path, kept: Path) -> None:

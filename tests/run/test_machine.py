@@ -105,7 +105,7 @@ def test_going_on_elsewhere_is_said_in_one_line(
     said: list[str] = []
     means = measure(make_chain(), photo_folder, checkpoint=checkpoint, say=said.append, **options)
     (line,) = [line for line in said if "the last bits may differ" in line]
-    assert "begun on an abacus, goes on on " in line
+    assert "begun on an abacus, continued on " in line
     assert means.recipe.machine == f"an abacus; {describe_machine('tensorflow')}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from vggnorm.files.formats import load_means
+from vggnorm.run import signals
 
 PHOTOS = 3000
 NUMBERS = {"SIGINT": 2, "SIGTERM": 15, "SIGHUP": 1}
@@ -192,6 +193,14 @@ def test_a_result_that_cannot_be_written_leaves_the_checkpoint(
     assert process.returncode == 0
     assert "means.npy.checkpoint: goes on after 8 of 8 photos" in stderr
     assert [path.name for path in tmp_path.iterdir()] == ["means.npy"]
+
+
+def test_handlers_that_a_library_sets_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in signals.ENDING]
+    with signals.kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert [signal.getsignal(number) for number in signals.ENDING] == before
 
 
 def test_torture() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import benchmark
 import benchmark_report
 import contestants
+import engine_benchmark
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -22,9 +23,19 @@ from vggnorm.files.formats import load_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.reader import PhotoReader
+from vggnorm.run.engine import Block
 
 SCRIPTS = Path(benchmark.__file__).parent
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_what_stands_in_for_vgg16_gives_sums_of_its_size() -> None:
+    photos = engine_benchmark.make_photos(256)
+    measured = engine_benchmark.StandIn().measure(Block(photos, limit=256, in_both=0))
+    assert [sums.taken.used for sums in measured.sums] == [32] * 8
+    for sums in measured.sums:
+        assert sums.measured.count == 32
+        assert sum(map(len, sums.measured.mean.values())) == 4224
 
 
 def test_the_rate_is_that_of_the_photos_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from vggnorm.errors import MeansError
 
 def test_damaged_files_of_every_kind_are_read_or_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(
-        fuzz.main, ["--cases", "160", "--seed", "1", "--keep", str(tmp_path / "failed")]
+        fuzz.main, ["--cases", "200", "--seed", "1", "--keep", str(tmp_path / "failed")]
     )
     assert result.exit_code == 0, result.output
     rows = {

@@ -17,7 +17,7 @@ import vggnorm
 from vggnorm.files.formats import load_means
 from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
-from vggnorm.photos.folder import find_photos
+from vggnorm.photos.finding import find_photos
 from vggnorm.photos.geometry import Geometry
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -96,7 +96,7 @@ def test_means_that_were_kept_are_used_again(kept: Path, tmp_path: Path) -> None
     )
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: absent: is not a folder; give a folder of photos\n",
+        "Error: absent: is not a folder, a .zip or a .tar; give a folder or an archive of photos\n",
     )
 
 
@@ -112,9 +112,8 @@ def test_without_a_folder_photos_and_weights_are_fetched(
     monkeypatch.setattr(sample_photos, "main", stand_in("photos"))
     result = CliRunner().invoke(make_figure.main, ["-o", str(tmp_path)])
     assert asked == [{"folder": tmp_path / "photos"}]
-    assert (
-        result.stderr == f"Error: {tmp_path / 'photos'}: is not a folder; give a folder of photos\n"
-    )
+    missing = f"Error: {tmp_path / 'photos'}: is not a folder, a .zip or a .tar; "
+    assert result.stderr == f"{missing}give a folder or an archive of photos\n"
 
 
 def test_the_output_folder_is_missing(kept: Path, tmp_path: Path) -> None:

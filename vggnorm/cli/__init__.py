@@ -10,6 +10,7 @@ Keras takes seconds to import, so each command imports what needs it when it run
 - `merge_means.py`: `vggnorm merge-means`
 - `normalize.py`: `vggnorm normalize`
 - `options.py`: options that several commands take
+- `packaged.py`: what `vggnorm normalize` says and refuses without means
 - `plot.py`: `vggnorm plot`
 - `verify.py`: `vggnorm verify`
 """

@@ -1,8 +1,10 @@
 """The command `vggnorm compute-means`."""
 
+import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import click
 
@@ -17,6 +19,7 @@ from vggnorm.cli.options import (
     stopping,
     weights_option,
 )
+from vggnorm.errors import EngineError
 from vggnorm.files.formats import open_weights
 from vggnorm.means.recipe import MAX_BATCH, Padding, Precision
 from vggnorm.photos.geometry import (
@@ -29,10 +32,13 @@ from vggnorm.photos.geometry import (
 )
 from vggnorm.report.printable import echo, echo_report
 from vggnorm.report.text import format_summary
-from vggnorm.run.options import Compute, Labels, Until, Watch
+from vggnorm.run.options import NO_RAY, Compute, Labels, Until, Watch
 from vggnorm.run.output import means_output
 from vggnorm.run.progress import progress_bar, say
 from vggnorm.run.startup import import_keras
+
+if TYPE_CHECKING:
+    from vggnorm.run.engine import Engine
 
 Part = tuple[int, int]
 
@@ -47,13 +53,50 @@ def _parse_shard(_ctx: click.Context, _param: click.Parameter, text: str | None)
     return int(found[1]), int(found[2])
 
 
-def _require_whole_part(limit: int | None, tolerance: float | None, precision: str) -> None:
+def _require_share(
+    _ctx: click.Context, _param: click.Parameter, value: float | None
+) -> float | None:
+    """Refuse a number of GPUs above 1 that is not whole."""
+    if value is not None and not (0 <= value <= 1 or value % 1 == 0):
+        raise click.BadParameter(f"{value:g} is neither a whole number nor between 0 and 1.")
+    return value
+
+
+def _require_whole_part(
+    limit: int | None, tolerance: float | None, precision: str, engine: str | None
+) -> None:
     """Refuse options that depend on what the runs over the other parts measure."""
+    if engine is not None:
+        raise click.UsageError("--shard does not go with --engine, which measures all photos")
     for option, value in (("--limit", limit), ("--tolerance", tolerance)):
         if value is not None:
             raise click.UsageError(f"--shard does not go with {option}")
     if precision == "auto":
         raise click.UsageError("--shard does not go with --precision auto; name a precision")
+
+
+def _require_engine(
+    engine: str | None, worker_cpus: int | None, worker_gpus: float | None, precision: str
+) -> None:
+    """Refuse options that do not go with an engine, or do nothing without one."""
+    if engine is not None and precision == "auto":
+        raise click.UsageError("--engine does not go with --precision auto; name a precision")
+    if engine is not None and find_spec("ray") is None:
+        raise EngineError(NO_RAY)
+    for option, value in (("--worker-cpus", worker_cpus), ("--worker-gpus", worker_gpus)):
+        if engine is None and value is not None:
+            raise click.UsageError(f"{option} needs --engine")
+
+
+def _make_engine(
+    name: str | None, worker_cpus: int | None, worker_gpus: float | None
+) -> "Engine | None":
+    """Make the engine that was asked for, if any."""
+    if name is None:
+        return None
+    from vggnorm.run.ray import Ray
+
+    return Ray(worker_cpus or Ray.worker_cpus, worker_gpus or Ray.worker_gpus)
 
 
 @click.command("compute-means")
@@ -136,11 +179,33 @@ def _require_whole_part(limit: int | None, tolerance: float | None, precision: s
     "100 photos on.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(("ray",)),
+    help="Measure with the workers of a Ray cluster: that of the environment variable RAY_ADDRESS "
+    "or, without it, one that is started on this machine and ends with the run. See "
+    "docs/clusters.md. Cannot be combined with --shard or --precision auto.",
+)
+@click.option(
+    "--worker-cpus",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of cores that each of the engine's workers has.  [default: 1]",
+)
+@click.option(
+    "--worker-gpus",
+    type=click.FloatRange(min=0),
+    callback=_require_share,
+    metavar="N",
+    help="Number of GPUs that each of the engine's workers has, such as 1, or 0.5 for two workers "
+    "to share one.  [default: 0]",
+)
+@click.option(
     "--shard",
     callback=_parse_shard,
     metavar="I/N",
-    help="Measure the I-th of N parts of the photos, for merge-means. Cannot be combined with "
-    "--limit, --tolerance or --precision auto, which depend on what the other parts measure.",
+    help="Measure the I-th of N parts of the photos, for merge-means: every N-th block of 8 "
+    "batches. Cannot be combined with --limit, --tolerance or --precision auto, which depend on "
+    "what the other parts measure.",
 )
 @click.option(
     "--seed", type=int, default=0, help="Seed of the random order in which photos are taken."
@@ -190,8 +255,8 @@ def _require_whole_part(limit: int | None, tolerance: float | None, precision: s
 @output_option("means.npy", "File to write.")
 def command(
     *,
-    data: Path,
-    annotations: Path | None,
+    data: str,
+    annotations: str | None,
     categories: tuple[str, ...],
     network: str,
     weights: str,
@@ -206,6 +271,9 @@ def command(
     color_profiles: ColorProfiles,
     limit: int | None,
     tolerance: float | None,
+    engine: str | None,
+    worker_cpus: int | None,
+    worker_gpus: float | None,
     shard: Part | None,
     seed: int,
     precision: Precision | Literal["auto"],
@@ -220,19 +288,23 @@ def command(
 ) -> None:
     """Measure the mean activation of every filter.
 
-    The mean is taken over the photos of a folder and over all positions. Each photo counts once.
+    The mean is taken over all photos and over all positions. Each photo counts once.
     The means are saved together with the recipe that they were measured by.
     """
     if shard is not None:
-        _require_whole_part(limit, tolerance, precision)
+        _require_whole_part(limit, tolerance, precision, engine)
+    _require_engine(engine, worker_cpus, worker_gpus, precision)
     with means_output(output, force=force) as reserved:
         photos = find_photos(data, annotations, categories).shuffled(seed)
         if shard is not None:
-            photos = photos.shard(*shard)
+            photos = photos.shard(*shard, batch_size=batch_size)
         is_file = network not in vgg.NETWORKS
         if is_file:
             with open_weights(network) as file:
                 preprocessing = cast("Preprocessing", preprocessing_of(file, preprocessing))
+        if engine is not None:
+            # On a machine that has a GPU, this process must leave it to the workers.
+            os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         import_keras()
         from vggnorm.measure import compute_means, geometry_for
         from vggnorm.network.storage import load_network
@@ -258,6 +330,7 @@ def command(
                     network=Path(network).name,
                     weights=Path(network if is_file else weights).name,
                 ),
+                engine=_make_engine(engine, worker_cpus, worker_gpus),
             )
         reserved.save(means)
     echo_report(format_summary(means))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from vggnorm.cli.options import find_photos, json_option, limit_option
+from vggnorm.cli.options import DATA, find_photos, json_option, limit_option
 from vggnorm.errors import NetworkError
 from vggnorm.files.formats import load_means, open_weights
 from vggnorm.report.printable import echo_json, echo_report
@@ -32,8 +32,8 @@ ORIGINAL = "imagenet|FILE"
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    help="Measure the original's means on this folder of photos, and compare the scales with them.",
+    metavar=DATA,
+    help="Measure the original's means on these photos, and compare the scales with them.",
 )
 @click.option(
     "--means",
@@ -47,7 +47,7 @@ def command(
     *,
     file: Path,
     original: str,
-    data: Path | None,
+    data: str | None,
     means_file: Path | None,
     limit: int,
     as_json: bool,
@@ -63,7 +63,7 @@ def command(
 def compare(
     file: Path,
     original: str,
-    data: Path | None,
+    data: str | None,
     means_file: Path | None,
     *,
     limit: int,
@@ -94,7 +94,7 @@ def compare(
         echo_report(found, title=f"{file}: ")
 
 
-def _measure_original(known: "Original", original: str, data: Path, limit: int) -> "FilterMeans":
+def _measure_original(known: "Original", original: str, data: str, limit: int) -> "FilterMeans":
     from vggnorm.measure import compute_means
 
     preprocessing = known.convention or known.usual

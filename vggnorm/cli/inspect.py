@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vggnorm.cli.identify import ORIGINAL, compare
-from vggnorm.cli.options import json_option, limit_option
+from vggnorm.cli.options import DATA, json_option, limit_option
 from vggnorm.errors import NetworkError
 from vggnorm.files.formats import load_means, open_weights
 from vggnorm.files.weights_file import Kind, TensorsFile, WeightsFile
@@ -25,7 +25,7 @@ from vggnorm.report.weights import format_weights
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    metavar=DATA,
     help="With --original: as for identify.",
 )
 @click.option(
@@ -40,7 +40,7 @@ def command(
     *,
     file: Path,
     original: str | None,
-    data: Path | None,
+    data: str | None,
     means_file: Path | None,
     limit: int,
     as_json: bool,

@@ -15,7 +15,13 @@ from vggnorm.cli.options import (
     weights_option,
     writing_options,
 )
+from vggnorm.cli.packaged import (
+    refuse_other_network,
+    refuse_other_options,
+    say_how_well_known,
+)
 from vggnorm.files.formats import load_means
+from vggnorm.files.packaged import packaged_means
 from vggnorm.files.saving import save_weights
 from vggnorm.files.writing import check_weights_output
 from vggnorm.report.printable import echo
@@ -27,9 +33,9 @@ from vggnorm.run.startup import import_keras
 @click.option(
     "--means",
     "means_file",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Means file written by compute-means; it names the network.",
+    help="Means file written by compute-means; it names the network.  [default: the means of "
+    "Keras's VGG16 that come with vggnorm, for that network alone]",
 )
 @network_to_normalize_option
 @weights_option
@@ -47,7 +53,7 @@ from vggnorm.run.startup import import_keras
 )
 def command(
     *,
-    means_file: Path,
+    means_file: Path | None,
     network: str | None,
     weights: str,
     pooling: str | None,
@@ -62,7 +68,11 @@ def command(
     through keras.applications. The whole model loads in TensorFlow 1.15 to 2.15, in tf_keras, and
     in Keras 3.4 and later. Files for other programs are written as vggnorm convert writes them.
     """
-    means = load_means(means_file)
+    if means_file is None:
+        means = packaged_means()
+        refuse_other_options(means, network, pooling)
+    else:
+        means = load_means(means_file)
     if output is None:
         output = Path(f"{Path(means.recipe.network).stem}_norm.h5")
     check_weights_output(output, how["file_format"], force=force)
@@ -72,8 +82,12 @@ def command(
     from vggnorm.normalization import normalize
 
     model = load_original(means.recipe, network, weights, pooling)
+    if means_file is None:
+        refuse_other_network(means, model, network, weights)
     warn_of_unknown_architecture(model, means)
     normalized = normalize(model, means)
+    if means_file is None:
+        say_how_well_known(means)
     if _is_for_keras(output, how):
         save_network(normalized, output, means, force=force)
     else:

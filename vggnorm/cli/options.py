@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from vggnorm.photos.photo_list import PhotoList
 
+DATA = "FOLDER|ARCHIVE|ADDRESS"
+
 weights_option = click.option(
     "--weights",
     default="imagenet",
@@ -136,14 +138,15 @@ def photos_options(command: Callable[..., None]) -> Callable[..., None]:
     data = click.option(
         "--data",
         required=True,
-        type=click.Path(path_type=Path),
-        help="Folder of photos, searched with its subfolders: a COCO root, one of its folders, or "
-        "any other folder. Folders with COCO's masks are left out: annotations, stuffthingmaps*, "
-        "panoptic_*, pixelmaps_*, *_pixelmaps.",
+        metavar=DATA,
+        help="Photos: a folder, searched with its subfolders; a .zip or .tar, or several, as in "
+        "'shards-{000..015}.tar'; or the http(s)://, s3://, gs://, az:// or hf:// address of an "
+        "archive or, except for http(s), of a folder. Folders with COCO's masks are left out: "
+        "annotations, stuffthingmaps*, panoptic_*, pixelmaps_*, *_pixelmaps.",
     )
     annotations = click.option(
         "--annotations",
-        type=click.Path(path_type=Path),
+        metavar="FILE|ADDRESS",
         help="COCO instances or captions file. Only the photos listed in it are used.",
     )
     category = click.option(
@@ -164,12 +167,12 @@ def refuse_nan(_ctx: click.Context, _param: click.Parameter, value: float | None
 
 
 def find_photos(
-    data: Path, annotations: Path | None = None, categories: tuple[str, ...] = ()
+    data: str, annotations: str | None = None, categories: tuple[str, ...] = ()
 ) -> "PhotoList":
     """Find the photos, and say where they are and what was left out."""
-    from vggnorm.photos import folder  # it imports Pillow
+    from vggnorm.photos import finding  # it imports Pillow
 
-    photos = folder.find_photos(data, annotations=annotations, categories=categories)
+    photos = finding.find_photos(data, annotations=annotations, categories=categories)
     for line in photos.describe():
         say(line)
     return photos

@@ -33,8 +33,8 @@ from vggnorm.run.startup import import_keras
 def command(
     *,
     normalized_file: Path,
-    data: Path,
-    annotations: Path | None,
+    data: str,
+    annotations: str | None,
     categories: tuple[str, ...],
     network: str | None,
     weights: str,

@@ -22,6 +22,7 @@ Formats:
 
 - `allowlist.py`: the layers and functions that a stranger's model may name
 - `archives.py`: what every zip archive must keep to
+- `containers.py`: how each format is written and read back, in one table
 - `keras2_config.py`: a model's configuration, rewritten the way Keras 2 wrote it
 - `keras_file.py`: an open file of Keras
 - `keras_h5.py`: the model file that normalize writes
@@ -37,5 +38,6 @@ Means:
 
 - `carried.py`: the means that travel with weights
 - `means_npy.py`: means.npy
+- `packaged.py`: the means that come with the program
 - `stored_means.py`: the means inside a model file
 """

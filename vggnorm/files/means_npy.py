@@ -199,7 +199,7 @@ def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
     """
     image_count = parts["image_count"]
     control_count = parts["control_count"]
-    if not isinstance(image_count, int) or not 1 <= image_count <= MAX_COUNT:
+    if not isinstance(image_count, int) or not 0 <= image_count <= MAX_COUNT:
         raise ValueError(f"image_count is {image_count!r}")
     if not isinstance(control_count, int) or not 0 <= control_count <= image_count:
         raise ValueError(f"control_count is {control_count!r}")
@@ -214,10 +214,21 @@ def means_from_parts(parts: Mapping[str, Any]) -> FilterMeans:
     recipe = Recipe.from_json(parts["recipe"])
     skipped = _skipped_from_json(parts["skipped"])
     means = FilterMeans(measured, recipe, skipped, correction)
+    if not image_count:
+        _require_empty_part(means)
     for layer, values in means.mean.items():
         if not np.array_equal(values, vectors["mean"][layer]):
             raise ValueError(f"the mean of {layer} is not what the sums give")
     return means
+
+
+def _require_empty_part(means: FilterMeans) -> None:
+    """Refuse means over no photos, unless they are those of a part, and 0."""
+    if means.recipe.shard is None:
+        raise ValueError("image_count is 0")
+    for layer, mean in means.measured.mean.items():
+        if mean.any() or means.squared_deviation[layer].any():
+            raise ValueError(f"image_count is 0, and the means of {layer} are not")
 
 
 def flatten_layers(vectors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Writing arrays into a file of any format, whole or not at all."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,12 @@ import numpy as np
 from vggnorm import vgg
 from vggnorm.disk import check_output, replacing, sync
 from vggnorm.errors import MeansError, NetworkError, OutputError
-from vggnorm.files.carried import means_path, to_beside, to_metadata
+from vggnorm.files.carried import means_path, to_beside
+from vggnorm.files.containers import CONTAINERS, Arrays, Container
 from vggnorm.files.keras_h5 import check_h5_output, write_h5
 from vggnorm.files.layouts import Layout
-from vggnorm.files.mat import read_mat, write_mat
 from vggnorm.files.means_npy import read_means_beside
-from vggnorm.files.npz import open_npz, write_npz
-from vggnorm.files.pytorch import read_pytorch, require_torch, write_pytorch
-from vggnorm.files.safetensors import open_safetensors, write_safetensors
+from vggnorm.files.pytorch import require_torch
 from vggnorm.files.tensor import Array, Tensor, Tensors, of_array
 from vggnorm.files.vgg_weights import VggWeights, in_layout
 from vggnorm.files.weights_file import config_of
@@ -29,9 +26,6 @@ ENDINGS = {
     "npz": (".npz",),
     "mat": (".mat",),
 }
-
-# Types that a format does not have.
-LACKING = {"npz": ("bfloat16",), "mat": ("bfloat16", "float16")}
 
 
 def format_of(path: Path) -> str:
@@ -61,7 +55,7 @@ def check_weights_output(
         check_h5_output(path, force=force)
         return
     check_output(path, force=force)
-    if file_format != "safetensors":
+    if not CONTAINERS[file_format].holds_means:
         check_output(means_path(path), force=force)
     if file_format == "pth":
         require_torch(path)
@@ -75,37 +69,32 @@ def write_weights(path: Path, file_format: str, weights: VggWeights, layout: Lay
         NetworkError: a number would not be finite.
     """
     named = _named_tensors(weights, layout)
-    _require_types(named, file_format, path)
     _require_finite(named, path)
-    convention = str(weights.taken_as.convention)
-    means = weights.means
     if file_format == "h5":
         write_h5(
             path,
             model_config=config_of(weights),
             weights=_LayersByName(weights),
-            means=means,
-            convention=convention,
+            means=weights.means,
+            convention=weights.taken_as.convention,
         )
-        return
+    else:
+        _require_types(named, file_format, path)
+        _write_arrays(path, CONTAINERS[file_format], named, weights, layout)
+
+
+def _write_arrays(
+    path: Path, container: Container, named: Tensors, weights: VggWeights, layout: Layout
+) -> None:
     # Each array is copied when it is read, so that no two forms of all of them are held at once.
     arrays = {name: np.asarray(tensor.read(), order="C") for name, tensor in named.items()}
     with replacing(path) as temporary:
-        if file_format == "safetensors":
-            write_safetensors(
-                temporary, arrays, to_metadata(means, convention, layout.name, weights.pooling)
-            )
-        elif file_format == "mat":
-            write_mat(temporary, arrays, _mat_layers(weights), weights.pooling)
-        elif file_format == "npz":
-            write_npz(temporary, arrays)
-        else:
-            write_pytorch(temporary, arrays)
-        _require_read_back(temporary, file_format, arrays)
-        if means is not None and file_format != "safetensors":
+        container.write(temporary, arrays, weights, layout)
+        _require_read_back(temporary, container, arrays)
+        if weights.means is not None and not container.holds_means:
             sync(temporary)  # so that the means are not written if the disk is full
-            _write_means_beside(path, temporary, means, convention)
-    if means is None and file_format != "safetensors":
+            _write_means_beside(path, temporary, weights.means, str(weights.taken_as.convention))
+    if weights.means is None and not container.holds_means:
         _remove_means_beside(path)
 
 
@@ -165,25 +154,9 @@ class _LayersByName(Mapping[str, Mapping[str, Array]]):
         return len(self._names)
 
 
-def _mat_layers(weights: VggWeights) -> list[tuple[str, str]]:
-    """Name the layers of a .mat file and their types, in order."""
-    layers = []
-    for place in weights.places:
-        block, number = place
-        layers += [(f"conv{block}_{number}", "conv"), (f"relu{block}_{number}", "relu")]
-        is_last = place == weights.places[-1] and not weights.is_whole
-        if vgg.ends_block(place, weights.network) and not is_last:
-            layers.append((f"pool{block}", "pool"))
-    if weights.classes is not None:
-        for dense in ("6", "7"):
-            layers += [(f"fc{dense}", "conv"), (f"relu{dense}", "relu")]
-        layers += [("fc8", "conv"), ("prob", "softmax")]
-    return layers
-
-
 def _require_types(tensors: Tensors, file_format: str, path: Path) -> None:
     for name, tensor in tensors.items():
-        if tensor.dtype in LACKING.get(file_format, ()):
+        if tensor.dtype in CONTAINERS[file_format].lacks:
             raise OutputError(
                 f"{path}: a file of the format {file_format} cannot hold {tensor.dtype} ({name}); "
                 "use safetensors, or --dtype float32"
@@ -200,29 +173,15 @@ def _require_finite(tensors: Tensors, path: Path) -> None:
             )
 
 
-def _require_read_back(path: Path, file_format: str, arrays: Mapping[str, Array]) -> None:
+def _require_read_back(path: Path, container: Container, arrays: Arrays) -> None:
     """Read a file that was written, and compare.
 
     Raises:
         OSError: an array does not read back as it was written.
     """
-    with _reading(path, file_format) as tensors:
+    with container.read(path) as tensors:
         for name, array in arrays.items():
             read = tensors[name].read()
             is_same = read.dtype == array.dtype and read.size == array.size
             if not is_same or not np.array_equal(read, array.reshape(read.shape)):
                 raise OSError(f"{name} does not read back as it was written")
-
-
-@contextmanager
-def _reading(path: Path, file_format: str) -> Iterator[Tensors]:
-    if file_format == "safetensors":
-        with open_safetensors(path) as (tensors, _):
-            yield tensors
-    elif file_format == "npz":
-        with open_npz(path) as tensors:
-            yield tensors
-    elif file_format == "mat":
-        yield read_mat(path)[0]
-    else:
-        yield read_pytorch(path, is_zip=True)[0]

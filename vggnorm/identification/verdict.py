@@ -189,6 +189,7 @@ def _named(layer: keras.Layer, arrays: Sequence[NDArray[Any]], path: Path) -> La
 def _choose_means(means: FilterMeans | None, file: WeightsFile) -> tuple[FilterMeans | None, str]:
     """Choose the means to compare with, those given before those in the file, and name them."""
     if means is not None:
+        means.require_photos()
         return means, "the means given"
     return file.means, "the means that the file has"
 

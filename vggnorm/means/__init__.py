@@ -5,4 +5,5 @@
 - `merge.py`: adding up the means of several parts of the photos
 - `moments.py`: count, mean and spread as running sums that can be added
 - `recipe.py`: Recipe: everything that decides the means
+- `sums.py`: Sums: what was measured over some photos, to be added up
 """

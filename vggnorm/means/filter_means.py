@@ -18,7 +18,9 @@ from vggnorm.means.moments import (
     std_deviation,
 )
 from vggnorm.means.recipe import Recipe
+from vggnorm.means.sums import Sums, add_moments
 from vggnorm.photos.skipped import SkippedPhoto
+from vggnorm.photos.taken import Taken
 
 # What `FilterMeans.uncertainty` is about. A normal deviate is within 1.96 of 0 in 95 of 100 cases.
 KNOWN_SHARE, CONFIDENCE_95 = 0.95, 1.96
@@ -34,7 +36,7 @@ class FilterMeans:
         measured: the count, mean and spread over the photos of the mean over positions, in the
             precision in which all photos were run. Each photo counts once.
         recipe: how the means were measured.
-        skipped: the photos that were found and could not be used.
+        skipped: the photos that were found and could not be used, sorted by name.
         correction: the moments of the difference between float32 and the other precision, over the
             photos that were run in both; None if all photos were run in float32.
     """
@@ -62,6 +64,27 @@ class FilterMeans:
             means[layer] = np.where(leaves_nothing, mean, corrected)
         make_read_only(means)
         return means
+
+    @property
+    def taken(self) -> Taken:
+        """Which photos the means cover, and which of them were skipped."""
+        recipe = self.recipe
+        return Taken(self.image_count, self.skipped, recipe.taken_sha256, recipe.photos_sha256)
+
+    @property
+    def sums(self) -> Sums:
+        """What was measured, without the recipe."""
+        return Sums(self.taken, self.measured, self.correction)
+
+    def plus(self, sums: Sums) -> "FilterMeans":
+        """Give the means over these photos and others."""
+        taken = self.taken + sums.taken
+        recipe = replace(
+            self.recipe, taken_sha256=taken.names_sha256, photos_sha256=taken.photos_sha256
+        )
+        measured = self.measured if sums.measured is None else self.measured + sums.measured
+        correction = add_moments(self.correction, sums.correction)
+        return FilterMeans(measured, recipe, taken.skipped, correction)
 
     def of_layers(self, layers: Collection[str]) -> "FilterMeans":
         """Give the means of some of the layers alone."""
@@ -147,6 +170,15 @@ class FilterMeans:
                 f"the means are those of part {number} of {count}; add up all parts with "
                 "merge-means first"
             )
+
+    def require_photos(self) -> None:
+        """Refuse the means of a part that counts no photos.
+
+        Raises:
+            MeansError: these are such means.
+        """
+        if not self.image_count:
+            self.require_whole()
 
     def require_control(self) -> None:
         """Refuse means if nobody knows how far they are from float32's.

@@ -69,6 +69,8 @@ class Moments:
         The formula is that of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm
         for Computing Sample Variances", 1979. It is stable for any number of photos.
         """
+        if not other.count:
+            return self
         count = self.count + other.count
         mean, squared_deviation = {}, {}
         for layer in self.mean:

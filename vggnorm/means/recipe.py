@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from vggnorm.photos.blocks import Part
 from vggnorm.photos.geometry import ColorProfiles, Fit, Geometry, Interpolation, Preprocessing
 
 # What the network computes in. With bfloat16, all photos are run in it and some of them in float32
@@ -18,8 +19,9 @@ Precision = Literal["float32", "bfloat16"]
 Padding = Literal["zeros", "reflect"]
 
 # It changes when the same photos and options give other means than before. 1: version 0.1.0.
-# 2: the samples of TIFFs are read as the file's own fields say.
-NUMERICS = 2
+# 2: the samples of TIFFs are read as the file's own fields say. 3: no batch holds photos of two
+# blocks, which changes last bits where photos are skipped, and parts are made of whole blocks.
+NUMERICS = 3
 
 # Names of what digests identify, and the program's version: they may differ between two runs.
 FOR_PEOPLE = ("weights", "photos", "annotations", "version", "machine")
@@ -48,7 +50,7 @@ class Recipe:
         control: how many photos were to be run in float32 as well; 0 if all are.
         accuracy: how well float32's correction was to be known, however many photos that takes:
             see `vggnorm.run.choosing.ACCURACY`.
-        photos: the folder, for people.
+        photos: the folder, the archive or the address, for people.
         annotations: the file that listed the photos, for people; empty if there was none.
         categories: the COCO categories of which a photo had to show one; empty if any photo was
             taken.
@@ -56,7 +58,8 @@ class Recipe:
         listed_sha256: the digest of their names and sizes: see `PhotoList.sha256`.
         limit: how many photos were wanted at most.
         tolerance: how surely the means were to be known: see `FilterMeans.uncertainty`.
-        shard: `(3, 16)` for the third of sixteen parts of the photos; None for all of them.
+        shard: `(3, 16)` for the third of sixteen parts of the photos; None for all of them. See
+            `part`.
         seed: of the random order in which the photos were taken.
         batch_size: how many photos the network was given at a time. It decides the last digits.
         taken_sha256: the digest of the names of the photos taken: see `Taken`.
@@ -68,7 +71,9 @@ class Recipe:
         color_profiles: what is done with a colour profile that a photo carries.
         machine: what decides the last bits, for people.
         padding: `zeros` or `reflect`, what the network had around the input of its convolutions.
-            Files of version 0.2.0 and earlier do not have this field.
+            Files of version 0.2.0 and earlier do not have this field, nor the next one.
+        batches_per_block: how many full batches a block of photos is, see `vggnorm.photos.blocks`;
+            None where there were no blocks, and a part had every N-th photo.
     """
 
     network: str
@@ -102,6 +107,20 @@ class Recipe:
     color_profiles: ColorProfiles = "ignore"
     machine: str = ""
     padding: Padding = "zeros"
+    batches_per_block: int | None = None
+
+    @property
+    def part(self) -> Part | None:
+        """Which part of the photos was measured, by whole blocks; None if all of them were.
+
+        Raises:
+            ValueError: the parts were not made of blocks.
+        """
+        if self.shard is None:
+            return None
+        if self.batches_per_block is None:
+            raise ValueError("the parts were not made of blocks")
+        return Part(*self.shard, self.batches_per_block * self.batch_size)
 
     def differences(self, other: "Recipe", besides: Collection[str] = ()) -> list[str]:
         """Say which of the fields that decide the means differ from another recipe's, and how.
@@ -210,7 +229,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "control": _is_photo_count,
     "accuracy": _is_ratio,
     "categories": _is_list_of_texts,
-    "listed": _is_photo_count,
+    "listed": lambda value: _is_photo_count(value) and value > 0,
     "limit": _is_limit,
     "tolerance": _is_ratio,
     "shard": _is_part,
@@ -220,5 +239,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "architecture_sha256": lambda value: value is None or _is_sha256(value),
     "color_profiles": lambda value: value in get_args(ColorProfiles),
     "padding": lambda value: value in get_args(Padding),
+    "batches_per_block": _is_limit,
     **dict.fromkeys(("weights_sha256", "listed_sha256", *PHOTOS_TAKEN), _is_sha256),
 }

@@ -1,18 +1,31 @@
 """Where photos come from, and how they become pixels.
 
+- `addresses.py`: addresses on other machines, and what is shown of them
+- `ahead.py`: photos on other machines, fetched before they are decoded
+- `blocks.py`: the blocks into which a list is cut, and the parts made of them
+- `bucket.py`: folders in buckets
 - `budget.py`: a limit on the pixels that are decoded at a time
 - `coco.py`: COCO annotation files: which photos they list
 - `cores.py`: the processor cores that this process may use
 - `decode.py`: from an image file to RGB pixels
 - `digests.py`: digests of sets of photos, which can be added
-- `folder.py`: a folder of photos, and the order in which they are taken
+- `finding.py`: which files of a source are photos, and which of them are chosen
+- `folder.py`: a folder on disk
 - `geometry.py`: how a photo is made square
 - `matching.py`: which of the photos found an annotation file means
 - `modes.py`: from Pillow's modes to 8-bit RGB
+- `opening.py`: from what a user names as the data to a source
 - `photo_list.py`: PhotoList: which photos, from where, in which order
+- `places.py`: Place: where the bytes of one photo are, outside of folders
 - `profiles.py`: colour profiles
 - `reader.py`: batches of photos, decoded by several threads
+- `remote.py`: files on other machines, read by fsspec
 - `skipped.py`: a photo that was left out, and why
 - `source.py`: Source: the one door to photos, with names, sizes and open
+- `stored_file.py`: a file on this machine or on another one, read by ranges
+- `taken.py`: what became of the photos that were taken
+- `tar_archive.py`: tar archives
+- `tar_index.py`: the list of a remote tar, kept in the cache folder
 - `webp.py`: the size of a WebP image, read from its header
+- `zip_archive.py`: zip archives
 """

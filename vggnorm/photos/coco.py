@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import ijson
 
-from vggnorm.disk import require_regular_file
 from vggnorm.errors import PhotoError
+from vggnorm.photos.addresses import Location
+from vggnorm.photos.stored_file import stat_file
 
 Entry = dict[str, Any]  # field -> value
 
@@ -42,7 +42,7 @@ class ListedPhoto:
     height: int | None
 
 
-def list_photos(annotations: Path, categories: Sequence[str] = ()) -> list[ListedPhoto]:
+def list_photos(annotations: Location, categories: Sequence[str] = ()) -> list[ListedPhoto]:
     """List the photos of an annotation file, sorted by file name.
 
     Without categories, the file needs to have nothing but file names. With categories, the ids of
@@ -88,13 +88,12 @@ class _Listing:
     shown: dict[Any, set[Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, annotations: Path, *, with_categories: bool) -> "_Listing":
+    def of(cls, annotations: Location, *, with_categories: bool) -> "_Listing":
         listing = cls()
         wanted = {"images"}
         if with_categories:
             wanted |= {"annotations", "categories"}
-        require_regular_file(annotations)
-        with annotations.open("rb") as file:
+        with stat_file(annotations).open(CHUNK) as file:
             _skip_byte_order_mark(file)
             for section, entry in _entries(file, wanted):
                 if section == "images":
@@ -207,7 +206,7 @@ def _by_id(entries: Sequence[Entry], what: str) -> dict[Any, Entry]:
 
 
 def _check_categories(
-    entries: Sequence[Entry], annotations: Path, categories: Sequence[str]
+    entries: Sequence[Entry], annotations: Location, categories: Sequence[str]
 ) -> None:
     """Refuse a category that the file does not have."""
     if not entries:
@@ -239,7 +238,7 @@ def _skip_byte_order_mark(file: BinaryIO) -> None:
 
 
 @contextmanager
-def _explaining_damage(annotations: Path) -> Iterator[None]:
+def _explaining_damage(annotations: Location) -> Iterator[None]:
     """Say in one line what is wrong with the file."""
     try:
         yield

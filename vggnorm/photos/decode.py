@@ -18,7 +18,7 @@ from vggnorm.photos.geometry import CROP_SHARE, Geometry
 from vggnorm.photos.modes import explain_unreadable, read_samples, to_rgb
 from vggnorm.photos.profiles import embedded_profile, to_srgb
 from vggnorm.photos.skipped import UnusablePhotoError
-from vggnorm.photos.source import Source
+from vggnorm.photos.source import ChangedError, Source
 from vggnorm.photos.webp import HEADER, webp_size
 
 Pixels = NDArray[np.uint8]
@@ -178,11 +178,11 @@ def _hold_nothing(_: int) -> None:
 def _explaining(name: str) -> Iterator[None]:
     """Turn what an unusable photo raises into an `UnusablePhotoError`.
 
-    Errors of the system pass as they are.
+    Errors of the system pass as they are. So does a photo that has changed.
     """
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ChangedError):
         raise
     except Exception as error:  # nobody can foresee what a damaged file makes Pillow raise
         if isinstance(error, OSError):

@@ -1,22 +1,15 @@
-"""A folder of photos, and which of its files are photos."""
+"""A folder on disk, with all folders in it."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn
+from pathlib import Path
+from typing import BinaryIO, NoReturn, Self
 
 from vggnorm.disk import require_regular_file
 from vggnorm.errors import PhotoError
-from vggnorm.photos.coco import list_photos
-from vggnorm.photos.matching import match_listed
-from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.source import Source, Stamp
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 # COCO's own folders of masks: pictures of the classes of pixels, not photos. Shell patterns, in
 # lower case.
@@ -32,7 +25,7 @@ class Folder(Source):
     @property
     def label(self) -> str:
         """The last two parts of the folder's path."""
-        return "/".join(self.path.resolve().parts[-2:])
+        return end_of_path(self.path)
 
     def locate(self, name: str = "") -> str:
         """Give the path of a file or, without a name, of the folder."""
@@ -42,7 +35,7 @@ class Folder(Source):
         """Give the names of all files that are not hidden; those in folders of masks come last."""
         masks = []
         for parent, folders, files in _walk(self.path):
-            for folder in [folder for folder in folders if _is_mask_folder(folder)]:
+            for folder in [folder for folder in folders if is_mask_folder(folder)]:
                 folders.remove(folder)
                 masks.append(Path(parent, folder))
             yield from self._names(parent, files)
@@ -79,6 +72,15 @@ class Folder(Source):
             return None
         return status.st_dev, status.st_ino
 
+    def only(self, names: Collection[str]) -> Self:  # noqa: ARG002
+        """Give the folder by its whole path: another process may run elsewhere."""
+        return replace(self, path=self.path.absolute())
+
+
+def end_of_path(path: Path) -> str:
+    """Give the last two parts of a path, with a slash between them."""
+    return "/".join(path.resolve().parts[-2:])
+
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Walk through all that is not hidden, as `os.walk` does, and visit each folder once.
@@ -104,100 +106,6 @@ def _refuse_to_list(error: OSError) -> NoReturn:
     raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
 
-def find_photos(
-    path: str | Path, *, annotations: str | Path | None = None, categories: Sequence[str] = ()
-) -> PhotoList:
-    """Find the photos of a folder, sorted by name.
-
-    The folder is searched recursively. Links to folders are followed. Hidden files and folders are
-    left out. So are the folders that have the names of COCO's masks (`annotations`,
-    `stuffthingmaps*`, `panoptic_*`, `pixelmaps_*`, `*_pixelmaps`); the result counts the images in
-    them. Such a folder is searched only if `path` names it.
-
-    Args:
-        path: a COCO root, one of its image folders, or any other folder of images.
-        annotations: a COCO instances or captions file; only the photos that it lists are taken.
-        categories: names of COCO categories; only photos that show any of them are taken. Needs
-            `annotations`.
-
-    Raises:
-        PhotoError: the folder is missing or holds no images, the annotation file is unusable, or a
-            category is unknown.
-    """
-    photos = _find_all(_open_folder(Path(path)))
-    if annotations is not None:
-        photos = _choose(photos, Path(annotations), tuple(categories))
-    elif categories:
-        raise PhotoError(
-            "categories are known only from an annotation file; give one with --annotations"
-        )
-    return photos.stamped()
-
-
-def _open_folder(path: Path) -> Folder:
-    try:
-        is_folder = path.is_dir()
-    except OSError as error:
-        raise PhotoError(f"{path}: cannot be read: {error.strerror}") from error
-    if not is_folder:
-        raise PhotoError(f"{path}: is not a folder; give a folder of photos")
-    return Folder(path)
-
-
-def _find_all(source: Source) -> PhotoList:
-    """Find all photos of a source, and count the other files."""
-    names = []
-    left_out, other_endings = Counter[str](), Counter[str]()
-    for name in source.names():
-        folder, _, file = name.rpartition("/")
-        ending = PurePosixPath(file).suffix.lower()
-        is_image = ending in EXTENSIONS
-        masks = _find_mask_folder(folder)
-        if masks is None and is_image:
-            names.append(name)
-        elif masks is None:
-            other_endings[ending] += 1
-        elif is_image:
-            left_out[masks] += 1
-    photos = PhotoList(
-        source,
-        tuple(sorted(names)),
-        left_out=dict(left_out),
-        other_endings=dict(other_endings.most_common()),
-    )
-    if not names:
-        wanted = f"holds no images ({' '.join(sorted(EXTENSIONS))}); give a folder of photos"
-        raise PhotoError("; ".join([f"{source.locate()}: {wanted}", *photos.describe()]))
-    return photos
-
-
-@lru_cache
-def _find_mask_folder(folder: str) -> str | None:
-    """Give the outermost of COCO's mask folders on the way to a folder, or None."""
-    path = PurePosixPath(folder)
-    for place in [*reversed(path.parents), path]:
-        if _is_mask_folder(place.name):
-            return str(place)
-    return None
-
-
-def _is_mask_folder(name: str) -> bool:
+def is_mask_folder(name: str) -> bool:
+    """Tell whether a folder has the name of one with COCO's masks."""
     return any(fnmatchcase(name.lower(), pattern) for pattern in MASK_FOLDERS)
-
-
-def _choose(photos: PhotoList, annotations: Path, categories: tuple[str, ...]) -> PhotoList:
-    """Choose the photos that an annotation file lists."""
-    listed = [photo.file_name for photo in list_photos(annotations, categories)]
-    names, missing = match_listed(listed, photos.names, annotations)
-    if not names:
-        raise PhotoError(
-            f"{photos.source.locate()}: holds none of the {missing} photos listed in "
-            f"{annotations}; give a folder and an annotation file that belong together"
-        )
-    return replace(
-        photos,
-        names=tuple(names),
-        annotations=annotations,
-        categories=categories,
-        missing=missing,
-    )

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 
 from vggnorm.errors import PhotoError
+from vggnorm.photos.addresses import Location
 
 
 def match_listed(
-    listed: Sequence[str], found: Sequence[str], annotations: Path
+    listed: Sequence[str], found: Sequence[str], annotations: Location
 ) -> tuple[list[str], int]:
     """Find the listed photos among those found.
 

@@ -6,9 +6,9 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from vggnorm.errors import PhotoError
+from vggnorm.photos.addresses import Location
+from vggnorm.photos.blocks import BATCH_SIZE, Part, block_size
 from vggnorm.photos.source import Source, Stamp
 
 LINES_SHOWN = 5  # so many folders or endings are named one by one; the others are counted
@@ -29,20 +29,20 @@ class PhotoList:
         other_endings: endings of the files that are not images -> how many files have each.
         stamps: name -> the state of each file when it was found; None if the source cannot tell.
         seed: of the random order; None if they are not shuffled.
-        part: `(3, 16)` for the third of sixteen parts of the list; None for the whole list.
+        part: which part of the list this is; None for the whole list.
         whole: the list before it was shuffled and cut; None if it was not.
     """
 
     source: Source
     names: tuple[str, ...]
-    annotations: Path | None = None
+    annotations: Location | None = None
     categories: tuple[str, ...] = ()
     missing: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
     other_endings: Mapping[str, int] = field(default_factory=dict, hash=False)
     stamps: Mapping[str, Stamp | None] = field(default_factory=dict, compare=False, repr=False)
     seed: int | None = None
-    part: tuple[int, int] | None = None
+    part: Part | None = None
     whole: "PhotoList | None" = field(default=None, repr=False)
 
     @property
@@ -77,14 +77,20 @@ class PhotoList:
         random.Random(seed).shuffle(names)
         return replace(self, names=tuple(names), seed=seed, whole=whole)
 
-    def shard(self, number: int, count: int) -> "PhotoList":
+    def shard(self, number: int, count: int, *, batch_size: int = BATCH_SIZE) -> "PhotoList":
         """Give one of `count` parts of the list, counted from 1.
 
-        It has every `count`-th photo. So each part of a shuffled list is a fair sample of all.
+        It has every `count`-th block: see `vggnorm.photos.blocks`. So each part of a shuffled list
+        is a fair sample of all. It is empty if there are fewer blocks than that.
+
+        Args:
+            number: which part.
+            count: how many parts there are.
+            batch_size: how many photos the network will be given at a time. A block is 8 times as
+                many photos.
 
         Raises:
             ValueError: there is no such part, or this is a part already.
-            PhotoError: there are fewer photos than parts.
         """
         if not 1 <= number <= count:
             raise ValueError(
@@ -92,13 +98,21 @@ class PhotoList:
             )
         if self.part is not None:
             raise ValueError("this is a part of a list of photos already; cut the whole list")
-        if len(self.names) < count:
-            raise PhotoError(
-                f"{self.source.locate()}: holds {len(self.names)} photos; make no more parts of "
-                "them than that"
-            )
-        names = self.names[number - 1 :: count]
-        return replace(self, names=names, part=(number, count), whole=self.whole or self)
+        part = Part(number, count, block_size(batch_size))
+        names: list[str] = []
+        for block in part.blocks(len(self.names)):
+            names += self.names[block.start : block.stop]
+        return replace(self, names=tuple(names), part=part, whole=self.whole or self)
+
+    def only(self, positions: range) -> "PhotoList":
+        """Give some of the photos as a list of its own, small enough to be sent to another machine.
+
+        Args:
+            positions: where they are in this list, one after the other.
+        """
+        names = self.names[positions.start : positions.stop]
+        stamps = {name: self.stamp(name) for name in names}
+        return PhotoList(self.source.only(names), names, stamps=stamps, seed=self.seed)
 
     def sha256(self) -> str:
         """Identify the list: SHA-256 over the name and the size of each photo, in its order.
@@ -124,7 +138,7 @@ class PhotoList:
 
     def describe(self) -> list[str]:
         """Say in lines where the photos are, what was left out, and what is missing."""
-        lines = self._describe_folders() + self._describe_masks()
+        lines = self._describe_folders() + self._describe_masks() + self.source.remarks()
         if self.other_endings:
             lines.append(self._describe_other_files())
         if self.missing:
@@ -147,7 +161,7 @@ class PhotoList:
         return _shorten(
             [
                 f"left out {_count(count, 'image')} in {self.source.locate(folder)}: it has the "
-                "name of a folder of COCO's masks; give it as the data to take them"
+                f"name of a folder of COCO's masks; {self.source.how_to_take_a_folder}"
                 for folder, count in self.left_out.items()
             ]
         )

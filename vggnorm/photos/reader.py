@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import PhotoError
+from vggnorm.photos.ahead import fetched_ahead
+from vggnorm.photos.blocks import block_size
 from vggnorm.photos.budget import PixelBudget
 from vggnorm.photos.cores import core_count
 from vggnorm.photos.decode import MAX_PIXELS, Pixels, decode_within
@@ -19,40 +22,15 @@ from vggnorm.photos.digests import names_sha256, sum_sha256
 from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.skipped import SkippedPhoto, UnusablePhotoError
+from vggnorm.photos.source import ChangedError, Source
+from vggnorm.photos.taken import NOTHING_TAKEN, Taken
 
 # However large a batch is, at most twice as many photos are decoded ahead.
 MAX_AHEAD = 256
 
+TICK = 1.0  # seconds, in which a caller is asked at least once whether to go on
+
 RUN_AGAIN = "run the same command again; it goes on from the checkpoint, if there is one"
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What became of the photos that were taken so far.
-
-    The digests do not depend on the order, and those of disjoint parts add up: see
-    `vggnorm.photos.digests`.
-
-    Attributes:
-        used: how many were given out.
-        skipped: those that could not be used, and why.
-        names_sha256: the sum of SHA-256 over the name of each photo.
-        photos_sha256: the sum of SHA-256 over the name, a zero byte and the pixels of each photo
-            that was used.
-    """
-
-    used: int = 0
-    skipped: tuple[SkippedPhoto, ...] = ()
-    names_sha256: str = "0" * 64
-    photos_sha256: str = "0" * 64
-
-    @property
-    def count(self) -> int:
-        """How many photos were taken, used or not."""
-        return self.used + len(self.skipped)
-
-
-NOTHING_TAKEN = Taken()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +40,7 @@ class Batch:
     Attributes:
         pixels: `(photos, height, width, 3)`, RGB 0..255.
         positions: `(photos,)`, their places in the list.
-        taken: what became of all photos so far, including these.
+        taken: what became of these photos, and of those skipped between them.
     """
 
     pixels: Pixels
@@ -124,9 +102,11 @@ class PhotoReader:
     def batches(
         self, batch_size: int, after: Taken = NOTHING_TAKEN
     ) -> Generator[Batch, None, None]:
-        """Give the photos in batches.
+        """Give the photos in batches, none of which holds photos of two blocks.
 
-        The last batch may be short. It is empty if none of the last photos can be used.
+        The last batch of a block may be short, and so may the last one of all. It is empty if none
+        of the photos that are left of the block can be used. Empty ones also come while a server is
+        waited for, so that the caller may end the run.
 
         Args:
             batch_size: how many photos to give at a time.
@@ -140,45 +120,55 @@ class PhotoReader:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        taken, photos, skipped = after, list[_Photo](), list[SkippedPhoto]()
-        for name, decoded in self._decode_ahead(after.count, 2 * min(batch_size, MAX_AHEAD)):
-            if taken.used == self._wanted:
-                return
-            outcome = self._await(name, decoded)
-            if isinstance(outcome, SkippedPhoto):
-                skipped.append(outcome)
-            else:
-                photos.append(outcome)
-            if len(photos) == min(batch_size, self._wanted - taken.used):
-                taken = _add(taken, photos, skipped)
-                yield self._batch(photos, taken)
-                photos, skipped = [], []
+        block = block_size(batch_size)
+        used, photos, skipped = after.used, list[_Photo](), list[SkippedPhoto]()
+        ahead = 2 * min(batch_size, MAX_AHEAD)
+        with closing(self._decode_ahead(after.count, ahead)) as decoding:
+            for count, (name, decoded) in enumerate(decoding, after.count + 1):
+                if used == self._wanted:
+                    return
+                while self._must_wait(decoded):
+                    yield self._batch([], [])
+                outcome = self._await(name, decoded)
+                if isinstance(outcome, SkippedPhoto):
+                    skipped.append(outcome)
+                else:
+                    photos.append(outcome)
+                is_full = len(photos) == min(batch_size, self._wanted - used)
+                if is_full or count % block == 0:
+                    yield self._batch(photos, skipped)
+                    used += len(photos)
+                    photos, skipped = [], []
         if photos or skipped:
-            yield self._batch(photos, _add(taken, photos, skipped))
+            yield self._batch(photos, skipped)
 
-    def _decode_ahead(self, start: int, ahead: int) -> Iterator[tuple[str, "Future[_Photo]"]]:
+    def _decode_ahead(
+        self, start: int, ahead: int
+    ) -> Generator[tuple[str, "Future[_Photo]"], None, None]:
         """Give every photo from `start` on, decoded or to be decoded.
 
         At most `ahead` photos are decoded or waiting at a time.
         """
-        positions = iter(range(start, len(self._photos.names)))
+        names = self._photos.names
+        positions = iter(range(start, len(names)))
         waiting: deque[tuple[str, Future[_Photo]]] = deque()
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        try:
-            while True:
-                for position in islice(positions, ahead - len(waiting)):
-                    decoding = pool.submit(self._decode, position)
-                    waiting.append((self._photos.names[position], decoding))
-                if not waiting:
-                    return
-                yield waiting.popleft()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with fetched_ahead(self._source, names[start:]) as source:
+            pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+            try:
+                while True:
+                    for position in islice(positions, ahead - len(waiting)):
+                        decoding = pool.submit(self._decode, source, position)
+                        waiting.append((names[position], decoding))
+                    if not waiting:
+                        return
+                    yield waiting.popleft()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
-    def _decode(self, position: int) -> "_Photo":
+    def _decode(self, source: Source, position: int) -> "_Photo":
         name = self._photos.names[position]
         try:
-            decoded = decode_within(self._budget, self._source, name, self._geometry)
+            decoded = decode_within(self._budget, source, name, self._geometry)
         finally:
             self._require_unchanged(name)  # whether the photo could be decoded or not
         digest = hashlib.sha256(os.fsencode(name) + b"\0")
@@ -188,7 +178,11 @@ class PhotoReader:
     def _require_unchanged(self, name: str) -> None:
         listed, now = self._stamps[name], self._source.stamp(name)
         if listed is not None and now != listed:
-            raise _ChangedError("is gone" if now is None else "has changed")
+            raise ChangedError("is gone" if now is None else "has changed")
+
+    def _must_wait(self, decoding: "Future[_Photo]") -> bool:
+        """Wait a moment for a photo from another machine; tell whether it is not there yet."""
+        return self._source.is_remote and not wait([decoding], TICK).done
 
     def _await(self, name: str, decoding: "Future[_Photo]") -> "_Photo | SkippedPhoto":
         """Wait until a photo is decoded, or cannot be used."""
@@ -199,7 +193,7 @@ class PhotoReader:
                 raise PhotoError(f"{error}; without --strict it is left out") from error
             self._require_same_source()
             return SkippedPhoto(name, error.reason)
-        except _ChangedError as error:
+        except ChangedError as error:
             self._require_same_source()
             raise PhotoError(
                 f"{self._source.locate(name)}: {error} since the photos were listed; put it back "
@@ -224,12 +218,13 @@ class PhotoReader:
                 "still connected?"
             )
 
-    def _batch(self, photos: Sequence["_Photo"], taken: Taken) -> Batch:
+    def _batch(self, photos: Sequence["_Photo"], skipped: Sequence[SkippedPhoto]) -> Batch:
         pixels = np.empty((len(photos), self._geometry.height, self._geometry.width, 3), np.uint8)
         for index, photo in enumerate(photos):
             pixels[index] = photo.pixels
         self.profile_count += sum(photo.has_profile for photo in photos)
-        return Batch(pixels, np.array([photo.position for photo in photos], np.intp), taken)
+        positions = np.array([photo.position for photo in photos], np.intp)
+        return Batch(pixels, positions, _taken(photos, skipped))
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,17 +236,13 @@ class _Photo:
     has_profile: bool  # whether it carries a colour profile other than sRGB
 
 
-class _ChangedError(Exception):
-    """A photo is not as it was when the photos were listed; the text says how."""
-
-
-def _add(taken: Taken, photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]) -> Taken:
+def _taken(photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]) -> Taken:
     names = [photo.name for photo in photos] + [photo.photo for photo in skipped]
     return Taken(
-        used=taken.used + len(photos),
-        skipped=(*taken.skipped, *skipped),
-        names_sha256=sum_sha256([taken.names_sha256, names_sha256(names)]),
-        photos_sha256=sum_sha256([taken.photos_sha256, *(photo.sha256 for photo in photos)]),
+        used=len(photos),
+        skipped=tuple(sorted(skipped)),
+        names_sha256=names_sha256(names),
+        photos_sha256=sum_sha256(photo.sha256 for photo in photos),
     )
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from vggnorm.errors import PhotoError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class SkippedPhoto:
-    """A photo that was found and could not be used.
+    """A photo that was found and could not be used. Photos are sorted by name.
 
     Attributes:
         photo: its name in the source.

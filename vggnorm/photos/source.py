@@ -1,8 +1,8 @@
 """Where photos come from: the one door through which the rest of the program reaches them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Collection, Hashable, Iterator
+from typing import BinaryIO, NamedTuple, Self
 
 
 class Stamp(NamedTuple):
@@ -17,6 +17,10 @@ class Stamp(NamedTuple):
     version: int | str
 
 
+class ChangedError(Exception):
+    """A photo is not as it was when the photos were listed; the text says how."""
+
+
 class Source(ABC):
     """A place that holds photos, such as a folder.
 
@@ -27,6 +31,16 @@ class Source(ABC):
     @abstractmethod
     def label(self) -> str:
         """A short name of the source, which the recipe records."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether opening a file takes time but no work, since it is fetched over a network."""
+        return False
+
+    @property
+    def how_to_take_a_folder(self) -> str:
+        """What to do to take the photos of one of its folders alone."""
+        return "give it as the data to take them"
 
     @abstractmethod
     def locate(self, name: str = "") -> str:
@@ -40,6 +54,10 @@ class Source(ABC):
             PhotoError: the source cannot be listed.
         """
 
+    def remarks(self) -> list[str]:
+        """Say in lines what else the source holds that is not among its files."""
+        return []
+
     @abstractmethod
     def stamp(self, name: str) -> Stamp | None:
         """Give the size and the version of a file; None if the source cannot tell."""
@@ -49,9 +67,16 @@ class Source(ABC):
         """Open a file for reading. The result can be sought in.
 
         Raises:
-            OSError: the file is missing, may not be read, or is not a regular file.
+            OSError: the file is missing, may not be read, or is not a regular file; or it cannot be
+                fetched.
+            PhotoError: the file is damaged or too large.
+            ChangedError: what holds the file is gone, or has changed since the photos were listed.
         """
 
     @abstractmethod
     def identity(self) -> Hashable:
         """Tell the source from another one that has taken its place; None if it is gone."""
+
+    def only(self, names: Collection[str]) -> Self:  # noqa: ARG002
+        """Give the source as another process or machine may use it, for some of its files alone."""
+        return self

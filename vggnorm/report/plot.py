@@ -69,7 +69,7 @@ def plot_means(means: FilterMeans, *, layers: Sequence[str] = (), log: bool = Fa
         MeansError: there is no layer of that name; or, with `log`, no mean is above 0.
     """
     chosen = _choose_layers(means, layers)
-    shown = Shown(means.mean, _caption(means))
+    shown = _show(means)
     if log:
         _require_firing(shown)
     with mpl.rc_context(STYLE):
@@ -132,10 +132,7 @@ def plot_every_layer(means: FilterMeans, after: FilterMeans | None = None) -> Fi
     Raises:
         MeansError: the two do not have the same layers, or one has no mean above 0.
     """
-    if after is None:
-        shown = [Shown(means.mean, _caption(means))]
-    else:
-        shown = _before_and_after(means, after)
+    shown = [_show(means)] if after is None else _before_and_after(means, after)
     _require_firing(*shown)
     panels = {layer: [one.mean[layer] for one in shown] for layer in means.mean}
     panels["all layers"] = [one.together for one in shown]
@@ -219,7 +216,7 @@ def _choose_layers(means: FilterMeans, layers: Sequence[str]) -> list[str]:
 
 
 def _before_and_after(before: FilterMeans, after: FilterMeans | None) -> list[Shown]:
-    shown = [Shown(before.mean, f"before: {_caption(before)}")]
+    shown = [_show(before, "before: ")]
     if after is None:
         return shown
     for layer in {**before.mean, **after.mean}:
@@ -230,7 +227,12 @@ def _before_and_after(before: FilterMeans, after: FilterMeans | None) -> list[Sh
                 f"before and {counts[1]} after; give the means of a network and of the network "
                 "normalized from it"
             )
-    return [*shown, Shown(after.mean, f"after: {_caption(after)}")]
+    return [*shown, _show(after, "after: ")]
+
+
+def _show(means: FilterMeans, when: str = "") -> Shown:
+    means.require_photos()
+    return Shown(means.mean, f"{when}{_caption(means)}")
 
 
 def _require_firing(*shown: Shown) -> None:

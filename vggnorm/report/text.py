@@ -40,6 +40,8 @@ def summarize(means: FilterMeans) -> dict[str, Any]:
 
 def format_summary(means: FilterMeans) -> str:
     """Write the summary as lines for a terminal."""
+    if not means.image_count:
+        return join_lines([*_header_lines(means), "", "this part counts no photos"])
     return join_lines([*_header_lines(means), "", *_table_lines(summarize(means))])
 
 
@@ -142,4 +144,5 @@ def _selection(recipe: Recipe) -> str:
     listed = f", listed in {recipe.annotations}" if recipe.annotations else ""
     showing = f", showing {' or '.join(recipe.categories)}" if recipe.categories else ""
     sampled = f", {recipe.limit} at most, seed {recipe.seed}" if recipe.limit is not None else ""
-    return f"{recipe.photos}{listed}{showing}{sampled}"
+    part = "" if recipe.shard is None else ", part {} of {}".format(*recipe.shard)
+    return f"{recipe.photos}{listed}{showing}{sampled}{part}"

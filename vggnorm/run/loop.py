@@ -1,8 +1,6 @@
 """The loop over all photos."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -10,10 +8,12 @@ from numpy.typing import NDArray
 
 from vggnorm.errors import StoppedError
 from vggnorm.means.filter_means import FilterMeans
-from vggnorm.means.moments import Moments, relative_to, std_deviation
+from vggnorm.means.moments import relative_to, std_deviation
 from vggnorm.network.instruments import Instruments
-from vggnorm.photos.reader import Batch, PhotoReader, Taken
+from vggnorm.photos.reader import Batch
+from vggnorm.photos.taken import Taken
 from vggnorm.run.checkpoint import Keeper
+from vggnorm.run.measuring import control_count, measure_batch
 from vggnorm.run.options import Watch
 
 # The least number of photos after which a run may end because its means are known well enough.
@@ -40,45 +40,42 @@ def running_means(
     """
     means = start
     for batch in batches:
-        means = _add_batch(means, batch, instruments)
+        means = means.plus(measure_batch(batch, instruments, _choose_for_both(means, batch)))
         yield means
 
 
 def run_to_end(
     start: FilterMeans,
-    reader: PhotoReader,
-    instruments: Instruments,
+    running: Iterable[FilterMeans],
+    total: Callable[[Taken], int],
     keeper: Keeper,
     watch: Watch,
 ) -> FilterMeans:
-    """Measure the photos that are left, and keep what is measured now and then.
+    """Have the photos that are left measured, and keep what is measured now and then.
 
     Args:
         start: what was measured before.
-        reader: where the photos come from.
-        instruments: the models that measure.
+        running: measures, and gives the means over all photos so far, again and again.
+        total: tells how many photos will be taken in all, from what was taken so far.
         keeper: writes the checkpoint: when it is due, and in the end, however the run ends.
         watch: is shown the progress, and may end the run.
 
     Raises:
         StoppedError: `watch` ended the run.
-        PhotoError: a photo or the system failed: see `PhotoReader.batches`.
-        NetworkError: an activation is not finite.
+        VggnormError: what `running` raises: see `PhotoReader.batches` and `running_means`.
     """
     means = start
-    with closing(reader.batches(start.recipe.batch_size, taken_by(start))) as batches:
-        try:
-            for means in chain([start], running_means(start, batches, instruments)):
-                keeper.save_if_due(means)
-                taken = taken_by(means)
-                done, total = taken.count, reader.total(taken)
-                watch.progress(done, total, means.uncertainty)
-                if done >= total or is_known_well(means):
-                    return means
-                if watch.stop():
-                    raise _stopped(means, total, keeper)
-        finally:
-            keeper.save(means)
+    try:
+        for means in chain([start], running):
+            keeper.save_if_due(means)
+            done, in_all = means.taken.count, total(means.taken)
+            watch.progress(done, in_all, means.uncertainty)
+            if done >= in_all or is_known_well(means):
+                return means
+            if watch.stop():
+                raise _stopped(means, in_all, keeper)
+    finally:
+        keeper.save(means)
     raise RuntimeError("the photos ended before all of them were measured")
 
 
@@ -91,36 +88,12 @@ def _stopped(means: FilterMeans, total: int, keeper: Keeper) -> StoppedError:
         kept = f"{keeper.path} keeps {keeper.kept_count} of them: {again} from there"
     else:
         kept = "nothing was written"
-    return StoppedError(f"stopped after {taken_by(means).count} of {total} photos; {kept}")
-
-
-def _add_batch(means: FilterMeans, batch: Batch, instruments: Instruments) -> FilterMeans:
-    """Give the means with one more batch. Some of its photos may be run in float32, too."""
-    measured, correction = means.measured, means.correction
-    if len(batch.pixels):
-        position_means = instruments.measure(batch.pixels)
-        measured += Moments.of(position_means)
-        chosen = _choose_for_both(means, batch)
-        if instruments.fast and chosen.any():
-            exact = instruments.measure_exactly(batch.pixels[chosen])
-            surplus = Moments.of(
-                {layer: exact[layer] - position_means[layer][chosen] for layer in exact}
-            )
-            correction = surplus if correction is None else correction + surplus
-    recipe = replace(
-        means.recipe,
-        taken_sha256=batch.taken.names_sha256,
-        photos_sha256=batch.taken.photos_sha256,
-    )
-    return FilterMeans(measured, recipe, batch.taken.skipped, correction)
+    return StoppedError(f"stopped after {means.taken.count} of {total} photos; {kept}")
 
 
 def _choose_for_both(means: FilterMeans, batch: Batch) -> NDArray[np.bool_]:
     """Choose the photos of a batch to run in both precisions: `(photos,)`."""
-    number, count = means.recipe.shard or (1, 1)
-    # Where each photo stands in the order of all photos, of which this run may measure a part.
-    index = number - 1 + count * batch.positions
-    chosen: NDArray[np.bool_] = index < means.recipe.control
+    chosen: NDArray[np.bool_] = batch.positions < control_count(means.recipe)
     if chosen.any() or means.recipe.accuracy is None or _correction_is_known(means):
         return chosen
     return np.ones_like(chosen)  # all of them, until the correction is known
@@ -142,9 +115,3 @@ def is_known_well(means: FilterMeans) -> bool:
     if tolerance is None or means.image_count < TOLERANCE_PHOTOS:
         return False
     return means.uncertainty is not None and means.uncertainty <= tolerance
-
-
-def taken_by(means: FilterMeans) -> Taken:
-    """Tell which photos a set of means covers."""
-    recipe = means.recipe
-    return Taken(means.image_count, means.skipped, recipe.taken_sha256, recipe.photos_sha256)

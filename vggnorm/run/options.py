@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vggnorm.means.recipe import Precision
+from vggnorm.photos.blocks import BATCH_SIZE
+
+NO_RAY = "Ray is not installed; pip install '.[ray]' in vggnorm's own folder"
 
 Say = Callable[[str], object]  # is given one line about what was decided
 Stop = Callable[[], object]  # is asked between batches, and gives something true to end the run
@@ -34,7 +37,7 @@ class Compute:
 
     precision: Precision | Literal["auto"] = "float32"
     control: int = 64
-    batch_size: int = 32
+    batch_size: int = BATCH_SIZE
     threads: int | None = None
 
     def __post_init__(self) -> None:

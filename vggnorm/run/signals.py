@@ -17,6 +17,7 @@ ENDING = tuple(
 )
 
 Handler = Callable[[int, FrameType | None], object]
+_Handler = Callable[[int, FrameType | None], object] | int | None  # as `signal.getsignal` gives it
 
 
 class Interrupted(KeyboardInterrupt):
@@ -63,11 +64,20 @@ def noting() -> Iterator[Callable[[], int | None]]:
 
 
 @contextmanager
+def kept() -> Iterator[None]:
+    """Put back, at the end of the block, the handlers that a library sets in it."""
+    before = _handlers()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def _handling(handler: Handler) -> Iterator[None]:
     """Set a handler, except for signals that `nohup` or a shell has set to be ignored."""
-    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
-    if threading.current_thread() is threading.main_thread():  # Python allows no other thread
-        before = {number: signal.getsignal(number) for number in ENDING}
+    before = _handlers()
     handled = {number: earlier for number, earlier in before.items() if earlier != signal.SIG_IGN}
     for number in handled:
         signal.signal(number, handler)
@@ -76,3 +86,10 @@ def _handling(handler: Handler) -> Iterator[None]:
     finally:
         for number, earlier in handled.items():
             signal.signal(number, earlier)
+
+
+def _handlers() -> dict[signal.Signals, _Handler]:
+    """Give the handlers that are set now; none where this thread may not change them."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows no other thread
+        return {}
+    return {number: signal.getsignal(number) for number in ENDING}
