@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vggnorm.errors import NetworkError
 
-# What Python's zipfile raises for an archive that is damaged, or that it cannot read.
+# What zipfile, and h5py in it, raise for an archive that is damaged, or that they cannot read.
 BAD_ARCHIVE = (
     EOFError,
     KeyError,

@@ -23,8 +23,6 @@ from vggnorm.version import __version__
 
 DESCRIPTION, MEANS = "vggnorm", "vggnorm.means"  # keys of the metadata
 
-CHUNK = 1 << 20
-
 
 class Carried(NamedTuple):
     """What a file says beside its weights.
@@ -116,8 +114,5 @@ def read_beside(path: Path) -> Carried:
 
 def file_sha256(path: Path) -> str:
     """Compute the digest of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -74,8 +74,11 @@ class KerasFile(WeightsFile):
         Raises:
             NetworkError: they are not; or the file holds a model with other settings.
         """
-        found = plain_vgg(self.layers, self.config(), self.path)
-        return replace(found, means=self.means, taken_as=self.taken_as)
+        return replace(self._plain, means=self.means, taken_as=self.taken_as)
+
+    @cached_property
+    def _plain(self) -> VggWeights:
+        return plain_vgg(self.layers, self.config(), self.path)
 
     @cached_property
     def taken_as(self) -> TakenAs:
@@ -99,10 +102,10 @@ class KerasFile(WeightsFile):
         if self.means is not None:
             return TakenAs(self.means.recipe.preprocessing, "the file")
         try:
-            plain_vgg(self.layers, self.config(), self.path)
+            plain = self._plain
         except NetworkError:
             return NOT_KNOWN
-        return taken_as_by_numbers(self.layers)
+        return taken_as_by_numbers(plain.layers)
 
     def config(self, registered: Container[str] = ()) -> dict[str, Any] | None:
         """Give the configuration of the model; None if it holds weights alone."""

@@ -21,20 +21,11 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 from vggnorm.disk import require_regular_file
 from vggnorm.errors import NetworkError
 from vggnorm.files.allowlist import require_known
+from vggnorm.files.archives import BAD_ARCHIVE
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 
 ARCHIVED = ("metadata.json", CONFIG, WEIGHTS)  # all that a .keras archive needs
-
-# What zipfile and h5py raise when an archive is damaged or lacks a file.
-BAD_ARCHIVE = (
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-)
 
 MAX_CONFIG = 1 << 22  # bytes; the largest of keras.applications has a quarter of that
 

@@ -186,15 +186,13 @@ class _Reader:
 
     def convolution(self, names: Names) -> Iterator[tuple[str, list[Tensor]]]:
         """Give a convolution, and the batch normalization behind it: layer name, its weights."""
-        block, number = names.place
-        filters = vgg.BLOCK_FILTERS[block - 1]
+        filters = vgg.BLOCK_FILTERS[names.place[0] - 1]
         channels = _channels_into(names.place)
-        kernel = self._get(names.kernel).turned(AXES[self._layout.axes])
-        wanted = Tensor((SIDE, SIDE, channels, filters), kernel.dtype, kernel.read)
-        back = tuple(IN_KERAS.index(axis) for axis in self._layout.axes)
-        self._require(names.kernel, kernel.turned(back).shape, wanted.turned(back).shape)
+        kernel = self._get(names.kernel)
+        self._require(names.kernel, kernel.shape, self._shape(SIDE, channels, filters))
         bias = self._vector(names.bias, filters)
-        yield vgg.convolution_name((block, number)), [kernel, bias]
+        in_keras = kernel.turned(AXES[self._layout.axes])
+        yield vgg.convolution_name(names.place), [in_keras, bias]
         if names.normalization:
             weights = [self._vector(name, filters) for name in names.normalization]
             yield vgg.normalization_name(names.place), weights
@@ -266,14 +264,18 @@ class _Reader:
     def _dense_kernel(self, name: str, channels: int) -> Tensor:
         """Give the kernel `(channels, units)` of a dense layer, which is that of a convolution."""
         tensor = self._get(name)
-        side = vgg.LAST_SIDE if channels == vgg.FLAT else 1
+        side = _side_of(channels)
         units = tensor.shape[0 if self._layout.axes[0] == "O" else -1]
-        sizes = {"H": side, "W": side, "I": channels // side**2, "O": units}
-        wanted = tuple(sizes[axis] for axis in self._layout.axes)
+        wanted = self._shape(side, channels // side**2, units)
         if np.prod(tensor.shape) != np.prod(wanted):
             self._require(name, tensor.shape, wanted)
         turned = tensor.reshaped(wanted).turned(AXES[self._layout.axes])
         return turned.reshaped((channels, units))
+
+    def _shape(self, side: int, channels: int, filters: int) -> Shape:
+        """Give the shape of a convolution's kernel in the layout."""
+        sizes = {"H": side, "W": side, "I": channels, "O": filters}
+        return tuple(sizes[axis] for axis in self._layout.axes)
 
     def _require(self, name: str, found: Shape, wanted: Shape) -> None:
         if found != wanted:
@@ -320,12 +322,17 @@ def in_layout(weights: VggWeights, layout: Layout) -> dict[str, Tensor]:
 
 def _laid_out_dense(kernel: Tensor, layout: Layout, axes: tuple[int, ...]) -> Tensor:
     channels, units = kernel.shape
-    side = vgg.LAST_SIDE if channels == vgg.FLAT else 1
+    side = _side_of(channels)
     turned = kernel.reshaped((side, side, channels // side**2, units)).turned(axes)
     if layout.dense_is_flat:
         rows = units if layout.axes[0] == "O" else channels
         return turned.reshaped((rows, channels * units // rows))
     return turned
+
+
+def _side_of(channels: int) -> int:
+    """Give the side of the convolution's kernel that a dense layer's is, by its inputs."""
+    return vgg.LAST_SIDE if channels == vgg.FLAT else 1
 
 
 def _channels_into(place: vgg.Place) -> int:

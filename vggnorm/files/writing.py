@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vggnorm import vgg
 from vggnorm.disk import check_output, replacing, sync
 from vggnorm.errors import MeansError, NetworkError, OutputError
 from vggnorm.files.carried import means_path, to_beside
 from vggnorm.files.containers import CONTAINERS, Arrays, Container
+from vggnorm.files.keras_file import WEIGHT_NAMES
 from vggnorm.files.keras_h5 import check_h5_output, write_h5
 from vggnorm.files.layouts import Layout
 from vggnorm.files.means_npy import read_means_beside
@@ -144,8 +144,8 @@ class _LayersByName(Mapping[str, Mapping[str, Array]]):
 
     def __getitem__(self, layer: str) -> Mapping[str, Array]:
         tensors = self._weights.layers.get(layer, [])
-        names = vgg.NORMALIZATION_WEIGHTS if len(tensors) == 4 else ("kernel", "bias")
-        return {name: tensor.read() for name, tensor in zip(names, tensors, strict=False)}
+        names = WEIGHT_NAMES.get(len(tensors), ())
+        return {name: tensor.read() for name, tensor in zip(names, tensors, strict=True)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
