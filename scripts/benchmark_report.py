@@ -1,63 +1,98 @@
-"""The tables and charts of scripts/benchmark.py."""
+"""The tables and the chart of scripts/benchmark.py."""
 
-import os
-import platform
 import statistics
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from contestants import BASELINE, CEILINGS, DECODING, Figures
+from ceilings import ONNX, TENSORFLOW, TENSORFLOW_FAST, TORCH
+from contestants import BASELINE, DECODING, EXACT, FAST
+from timed_jobs import Figures
 
 from vggnorm.means.filter_means import FilterMeans
+from vggnorm.photos.cores import core_count
+from vggnorm.processor import BFLOAT16_UNITS, processor_features, processor_name
 
 COLOURS = ("#0072B2", "#E69F00", "#999999")  # vggnorm, others, ceilings
+
+# The convolutions alone in the backends of Keras, the fastest of which is the goal.
+BACKENDS: dict[str, tuple[str, ...]] = {EXACT: (TENSORFLOW, TORCH), FAST: (TENSORFLOW_FAST,)}
+
+# What a column compares with: its heading -> those of whom the fastest counts, for a contestant.
+COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
+    "of the best backend's convolutions": BACKENDS,
+    "of ONNX Runtime's": {EXACT: (ONNX,)},
+}
+VERSIONS = ("TensorFlow", "Keras", "torch", "onnxruntime")
+
+Runs = dict[str, list[Figures]]  # contestant -> its figures, round by round
 
 
 def describe_machine() -> str:
     """Return a line that describes the machine and the versions."""
-    model, flags = platform.machine(), ""
-    if (cpu := Path("/proc/cpuinfo")).exists():
-        lines = [line.partition(":") for line in cpu.read_text().splitlines()]
-        model = next(
-            (value.strip() for name, _, value in lines if name.strip() == "model name"), model
-        )
-        flags = next((value for name, _, value in lines if name.strip() == "flags"), "")
-    units = [
-        words
-        for flag, words in (("avx512_bf16", "AVX-512 BF16"), ("amx_bf16", "AMX"))
-        if flag in flags.split()
-    ]
-    versions = ", ".join(f"{name} {version(name.lower())}" for name in ("TensorFlow", "Keras"))
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {model}, bfloat16 units: {' and '.join(units) or 'none'}; {versions}"
+    features = processor_features() or frozenset()
+    units = [name for name in ("avx2", "avx512f", *sorted(BFLOAT16_UNITS)) if name in features]
+    versions = []
+    for name in VERSIONS:
+        try:
+            versions.append(f"{name} {version(name.lower())}")
+        except PackageNotFoundError:
+            continue
+    return (
+        f"{core_count()} cores of {processor_name()} ({', '.join(units) or 'units unknown'}); "
+        f"{', '.join(versions)}"
+    )
 
 
-def median_ratio(
-    found: dict[str, list[Figures]], one: str, other: str, name: str = "rate"
-) -> float:
-    """Return the median ratio of two contestants over the rounds; nan if one did not run."""
-    pairs = zip(found.get(one, ()), found.get(other, ()), strict=False)
-    ratios = [getattr(first, name) / getattr(second, name) for first, second in pairs]
-    return statistics.median(ratios) if ratios else float("nan")
+def ratios(found: Runs, contestant: str, others: Sequence[str]) -> list[float]:
+    """Return, for each round, the rate of a contestant to that of the fastest of the others."""
+    runs = [found[other] for other in others if other in found]
+    if not runs:
+        return []
+    fastest = [max(figures.rate for figures in turn) for turn in zip(*runs, strict=True)]
+    return [figures.rate / best for figures, best in zip(found[contestant], fastest, strict=True)]
 
 
-def format_table(found: dict[str, list[Figures]]) -> str:
-    """Return the medians as a table in Markdown."""
-    lines = [
-        "| | photos/s | of convolutions alone | times Keras, batch 1 | whole process, s | first "
-        "batch after, s | of that importing, s | peak memory, MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def median_and_range(values: Sequence[float], digits: int) -> str:
+    """Return `median (least to largest)`, or the median alone of a single value."""
+    if not values:
+        return ""
+    median, least, largest = (
+        f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values))
+    )
+    return median if least == largest else f"{median} ({least} to {largest})"
+
+
+def format_table(found: Runs) -> str:
+    """Return medians and ranges over the rounds as a table in Markdown."""
+    headings = (
+        "",
+        "photos/s",
+        *COMPARED,
+        "times Keras, batch 1",
+        "photos per s of processor time",
+        "first batch after, s",
+        "whole process, s",
+        "peak memory, MB",
+    )
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for name, runs in found.items():
-        rate, first, importing, whole, memory = (
-            statistics.median(getattr(figures, field) for figures in runs)
-            for field in ("rate", "first", "importing", "whole", "memory")
+        compared = [
+            median_and_range(ratios(found, name, others.get(name, ())), 2)
+            for others in COMPARED.values()
+        ]
+        to_baseline = ratios(found, name, (BASELINE,))
+        cells = (
+            name,
+            median_and_range([figures.rate for figures in runs], 1),
+            *compared,
+            f"{statistics.median(to_baseline):.2f}" if to_baseline else "",
+            f"{statistics.median(figures.rate_of_cpu for figures in runs):.2f}",
+            f"{statistics.median(figures.first for figures in runs):.1f}",
+            f"{statistics.median(figures.whole for figures in runs):.1f}",
+            f"{statistics.median(figures.memory for figures in runs):.0f}",
         )
-        ratios = (median_ratio(found, name, other) for other in (CEILINGS.get(name, ""), BASELINE))
-        ceiling, times = ("" if np.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)
-        seconds = (f"{value:.1f}" for value in (whole, first, importing))
-        cells = (name, f"{rate:.1f}", ceiling, times, *seconds, f"{memory:.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -76,7 +111,7 @@ def format_errors(exact: FilterMeans, fast: FilterMeans) -> str:
     )
 
 
-def draw_bars(found: dict[str, list[Figures]], machine: str, path: Path) -> None:
+def draw_bars(found: Runs, machine: str, path: Path) -> None:
     """Draw the rates as bars."""
     from matplotlib.figure import Figure
 
@@ -96,51 +131,3 @@ def draw_bars(found: dict[str, list[Figures]], machine: str, path: Path) -> None
     axes.margins(x=0.1)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
-
-
-PHOTOS = "photos, of 64 pixels"
-Scaling = dict[str, dict[int, Figures]]  # the changed setting -> its value -> figures
-
-
-def speed_over(name: str, figures: Figures) -> tuple[float, str]:
-    """Return the speed to show, and its unit: seconds for numbers of photos, or else a rate."""
-    return (figures.whole, "s, whole process") if name == PHOTOS else (figures.rate, "photos/s")
-
-
-def draw_scaling(found: dict[str, Scaling], machine: str, path: Path) -> None:
-    """Draw speed and memory over each setting that was changed.
-
-    Args:
-        found: contestant -> its figures.
-        machine: its description.
-        path: the picture to write.
-    """
-    from matplotlib.figure import Figure
-
-    names = list(next(iter(found.values())))
-    figure = Figure(figsize=(3 * len(names), 5), layout="constrained")
-    figure.suptitle(machine, fontsize=9)
-    grid = figure.subplots(2, len(names), sharex="col", squeeze=False)
-    for (speed, memory), name in zip(grid.T, names, strict=True):
-        for contestant, scaling in found.items():
-            values = list(scaling[name])
-            speeds, units = zip(
-                *(speed_over(name, figures) for figures in scaling[name].values()), strict=True
-            )
-            speed.plot(values, speeds, "o-", label=contestant)
-            speed.set_ylabel(units[0])
-            memory.plot(values, [figures.memory for figures in scaling[name].values()], "o-")
-        for axes in (speed, memory):
-            axes.set_xscale("log")
-            axes.set_xticks(values, [f"{value:,}" for value in values])
-            axes.minorticks_off()
-            axes.spines[["top", "right"]].set_visible(False)
-        if name == PHOTOS:  # proportional growth is a straight line on two logarithmic axes
-            speed.set_yscale("log")
-        else:
-            speed.set_ylim(0, 1.08 * speed.dataLim.ymax)
-        memory.set_ylim(0, 1.08 * memory.dataLim.ymax)
-        memory.set_ylabel("peak memory, MB")
-        memory.set_xlabel(name)
-    grid[0, 0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)

@@ -1,6 +1,6 @@
 """How many blocks a second one driver of --engine ray can hand out and add up.
 
-benchmark.py --engine-blocks calls this. The workers stand in for a VGG16 that takes no time: they
+`benchmark.py engine` calls this. The workers stand in for a VGG16 that takes no time: they
 give sums of its size for each block, and read no photo. So the driver is what is measured, and with
 it Ray. Where the workers run on the driver's own cores, the CPU time is the better figure.
 """
@@ -20,6 +20,7 @@ from vggnorm.means.recipe import Recipe
 from vggnorm.means.sums import Sums
 from vggnorm.photos.blocks import BATCH_SIZE, block_size
 from vggnorm.photos.folder import Folder
+from vggnorm.photos.noticed import NOTHING_NOTICED
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.source import Stamp
 from vggnorm.photos.taken import Taken
@@ -53,7 +54,7 @@ class StandIn:
         for first in range(0, len(block.photos.names), BATCH_SIZE):
             used = len(block.photos.names[first : first + BATCH_SIZE])
             sums.append(Sums(Taken(used), self._measured))
-        return Measured(sums, 0)
+        return Measured(sums, NOTHING_NOTICED)
 
 
 def make_photos(count: int) -> PhotoList:

@@ -1,18 +1,17 @@
 """What opening and converting a large file of weights takes: time, memory, and that of a copy.
 
-benchmark.py --files calls this.
+`benchmark.py files` calls this.
 """
 
 import os
 import shutil
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from processes import VGGNORM, run_process
 from safetensors.numpy import save_file
 
 from vggnorm import vgg
@@ -35,19 +34,6 @@ COMMANDS = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a process took.
-
-    Attributes:
-        seconds: from its start to its end.
-        memory: its peak, in MB.
-    """
-
-    seconds: float
-    memory: float
-
-
 def report_files(folder: Path) -> str:
     """Make VGG19 with its dense layers, of random weights, and measure what is done with the file.
 
@@ -58,10 +44,10 @@ def report_files(folder: Path) -> str:
         A table. The size of the file and the time of a plain copy are its units.
     """
     file = folder / "vgg19.safetensors"
-    subprocess.run([sys.executable, __file__, str(file)], check=True)  # see `run_command`
+    run_process((sys.executable, __file__, str(file)))  # this process must stay small
     size = file.stat().st_size / 1e6
     copied = _time_copy(file, folder / "copy")
-    nothing = run_command(("--version",))
+    nothing = run_process((*VGGNORM, "--version"))
     lines = [
         f"A file of {size:.0f} MB; a copy of it takes {copied:.1f} s; vggnorm itself, "
         f"{nothing.seconds:.1f} s and {nothing.memory:.0f} MB.",
@@ -75,7 +61,8 @@ def report_files(folder: Path) -> str:
         is_conversion = arguments[0] == "convert"
         options = ("--with-classifier", "--preprocessing", "torch") if is_conversion else ()
         places = {"FILE": str(file), "OUT": str(folder)}
-        cost = run_command((*(_filled(argument, places) for argument in arguments), *options))
+        filled = (_filled(argument, places) for argument in arguments)
+        cost = run_process((*VGGNORM, *filled, *options))
         lines.append(
             f"| {name} | {cost.seconds:.1f} | {cost.seconds / copied:.1f} | {cost.memory:.0f} | "
             f"{(cost.memory - nothing.memory) / size:.2f} |"
@@ -109,22 +96,6 @@ def _add_layer(
 ) -> None:
     arrays[f"{name}.weight"] = random.standard_normal(shape, dtype=np.float32)
     arrays[f"{name}.bias"] = random.standard_normal(shape[:1], dtype=np.float32)
-
-
-def run_command(arguments: tuple[str, ...]) -> Cost:
-    """Run vggnorm in a process of its own.
-
-    On Linux, the peak memory of a process starts with that of its parent, which must stay small.
-    """
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vggnorm", *arguments], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"vggnorm {' '.join(arguments)} failed; its message is above")
-    return Cost(time.perf_counter() - start, usage.ru_maxrss / 1024)
 
 
 def _time_copy(file: Path, copy: Path) -> float:

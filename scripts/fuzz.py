@@ -129,7 +129,8 @@ def work(channel: Connection, corpus: dict[str, tuple[str, bytes]]) -> None:
         )
         (Path(folder) / name).write_bytes(content)
         tiny = load_network(str(Path(folder) / name))
-        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        size = pages * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, resource.RLIM_INFINITY))
         while True:
             name, seed = channel.recv()

@@ -28,7 +28,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
-from vggnorm.network.instruments import JIT_COMPILE, photo_size
+from vggnorm.network.compilation import JIT_COMPILE
+from vggnorm.network.instruments import photo_size
 
 Tensor = Any  # a tensor of Keras's backend
 

@@ -59,6 +59,32 @@ def make_png(
     return written
 
 
+def make_tiff(
+    data: bytes, bits: int, photometric: int | None, order: str = "<", **more: int
+) -> bytes:
+    """Write a grey TIFF of 4 x 4 pixels by its specification."""
+    if more.get("compression") == 8:
+        data = zlib.compress(data)
+    fields = {
+        256: 4,
+        257: 4,
+        258: bits,
+        259: more.get("compression", 1),
+        262: photometric,
+        273: 0,
+        277: 1,
+        278: 4,
+    }
+    fields |= {279: len(data), 284: more.get("planar"), 339: more.get("sample_format")}
+    fields = {tag: value for tag, value in fields.items() if value is not None}
+    fields[273] = 8 + 2 + 12 * len(fields) + 4
+    body = b"".join(
+        struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(fields.items())
+    )
+    mark = b"II" if order == "<" else b"MM"
+    return mark + struct.pack(f"{order}HIH", 42, 8, len(fields)) + body + bytes(4) + data
+
+
 def decode_file(path: Path, geometry: Geometry) -> Pixels:
     with path.open("rb") as file:
         return decode_photo(file, geometry, path.name)

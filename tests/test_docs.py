@@ -121,10 +121,11 @@ def known_options(line: str) -> set[str] | None:
         return options_of([command])
     if words[0].startswith("--"):
         return options_of(main.commands.values())
-    script = re.search(r"scripts/(\w+)\.py", line)
+    script = re.search(r"scripts/(\w+)\.py(?: (\w+))?", line)
     if script:
         module: Any = importlib.import_module(script[1])
-        return options_of([module.main])
+        is_group = isinstance(module.main, click.Group) and script[2]
+        return options_of([module.main.commands[script[2]] if is_group else module.main])
     if words[0].startswith("scripts/"):
         source = (ROOT / words[0]).read_text(encoding="utf-8")
         return {*re.findall(r"--[a-z-]+", source), "-k"}  # -k is pytest's
@@ -187,15 +188,20 @@ def test_every_file_that_the_derivation_names_exists() -> None:
 
 
 def test_the_table_of_layers_is_that_of_the_code() -> None:
+    import keras
+
     from vggnorm.network import kinds, layers, rectifiers
 
+    augmenting = {*kinds.AUGMENTING}
     lines = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8").splitlines()
     rows = [line.split("|") for line in lines if line.startswith("| ") and "`" in line]
     table = {words.strip(): set(re.findall(r"`(\w+)`", names)) for _, words, names, *_ in rows}
     for words, expected in (
         ("take a scale in and give out their own", layers.FILTERS),
         ("let any positive scale through", kinds.RECTIFIERS),
-        ("pass a scale on", {*kinds.SPATIAL, *kinds.POOLING_AWAY, *kinds.IN_TRAINING}),
+        ("pass a scale on", {*kinds.SPATIAL, *kinds.POOLING_AWAY, *kinds.IN_TRAINING} - augmenting),
+        ("rescale, and pass a scale on", {keras.layers.Rescaling}),
+        ("give their input back when a network is used", augmenting),
         ("move scales with their channels", kinds.MOVING),
         ("put scales side by side", kinds.JOINING),
     ):

@@ -92,7 +92,7 @@ def test_the_photos_that_cannot_be_used_are_named(
     assert means.image_count == 9
     assert {photo.photo: photo.reason for photo in means.skipped} == {
         "empty.jpg": "is empty",
-        "text.png": "is not an image, or is damaged",
+        "text.png": "is not an image, but text",
     }
     without = compute_means(make_chain(), photo_folder, geometry=Geometry(32))
     for layer in means.mean:
@@ -175,22 +175,6 @@ def test_photos_are_taken_in_the_order_that_they_were_given(
     assert (three.recipe.seed, three.recipe.listed) == (5, 9)
 
 
-def test_a_network_that_computes_in_half_precision_is_refused(
-    make_chain: MakeChain, photo_folder: Path
-) -> None:
-    import keras
-
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model = make_chain()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    with pytest.raises(
-        NetworkError, match="layer conv1: computes in float16; build or load the network in float32"
-    ):
-        compute_means(model, photo_folder, geometry=Geometry(32))
-
-
 def test_progress_is_told_after_each_batch(make_chain: MakeChain, photo_folder: Path) -> None:
     told: list[tuple[int, int, float | None]] = []
     means = compute_means(
@@ -271,26 +255,12 @@ def test_a_size_that_the_network_does_not_take_is_refused(photo_folder: Path) ->
         compute_means(model, photo_folder, geometry=Geometry(32))
 
 
-class ResourceExhaustedError(Exception):
-    """Has the name of TensorFlow's own class, which is how the program recognizes it."""
-
-
-@pytest.mark.parametrize(
-    "error", [MemoryError(), ResourceExhaustedError("OOM when allocating"), RuntimeError("x")]
-)
-def test_a_batch_without_memory_is_told_in_one_line(
-    error: Exception, make_chain: MakeChain, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_bug_keeps_its_traceback(
+    make_chain: MakeChain, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> Any:
-        raise error
+        raise RuntimeError("x")
 
     monkeypatch.setattr(keras.Model, "predict_on_batch", fail)
-    if isinstance(error, RuntimeError):  # a bug keeps its traceback
-        with pytest.raises(RuntimeError, match="x"):
-            compute_means(make_chain(), photo_folder, geometry=Geometry(32))
-        return
-    with pytest.raises(
-        NetworkError,
-        match="not enough memory for a batch of 16 photos of 32 x 32 pixels; use a smal",
-    ):
+    with pytest.raises(RuntimeError, match="x"):
         compute_means(make_chain(), photo_folder, geometry=Geometry(32))

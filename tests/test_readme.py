@@ -106,17 +106,17 @@ def test_the_means_are_read_as_the_page_on_files_reads_them(
         np.testing.assert_array_equal(names["mean"][layer], mean)
 
 
-def built_readme(folder: Path, address: str) -> str:
-    """Return README as it goes into a package that is built with an address of the project."""
+def built_readme(folder: Path, replacement: str | None = None) -> str:
+    """Return README as it goes into a package, with another replacement for relative links."""
     from hatchling.metadata.core import ProjectMetadata
     from hatchling.plugin.manager import PluginManager
 
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    empty = 'replacement = ""'
-    assert settings.count(empty) == 1
-    (folder / "pyproject.toml").write_text(
-        settings.replace(empty, f'replacement = "{address}"'), encoding="utf-8"
-    )
+    usual = r"replacement = '\2'"
+    assert settings.count(usual) == 1
+    if replacement is not None:
+        settings = settings.replace(usual, f"replacement = '{replacement}'")
+    (folder / "pyproject.toml").write_text(settings, encoding="utf-8")
     for name in ("README.md", "LICENSE", "vggnorm/version.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
@@ -130,15 +130,28 @@ def links(text: str) -> list[str]:
     return re.findall(r"\]\(([^)]+)\)", text)
 
 
-def test_without_an_address_readme_is_built_as_it_is(tmp_path: Path) -> None:
-    assert built_readme(tmp_path, "") == README.read_text(encoding="utf-8")
+LAST_LINE = "\nThe pages and pictures that this text names are in the source distribution.\n"
+
+
+def test_what_is_built_has_no_link_that_leads_nowhere(tmp_path: Path) -> None:
+    original = README.read_text(encoding="utf-8")
+    built = built_readme(tmp_path)
+    assert links(built) == [link for link in links(original) if link.startswith("https://")]
+    assert "| A cat | Gravel | Gravel with a trace of a cat | The cat, partly made of gravel |" in (
+        built
+    )
+    assert "- Commands: every option. Python." in built
+    assert built.endswith(LAST_LINE)
 
 
 def test_with_an_address_all_links_become_absolute(tmp_path: Path) -> None:
     address = "https://example.invalid/vggnorm/"
+    # As the comment in pyproject.toml says.
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (advice,) = re.findall(r"with this replacement instead: '(\S+)'", settings)
     original = README.read_text(encoding="utf-8")
-    built = built_readme(tmp_path, address)
+    built = built_readme(tmp_path, advice.replace("https://ADDRESS/", address))
     expected = [link if link.startswith("https://") else address + link for link in links(original)]
     assert links(built) == expected
     assert "![A cat](https://example.invalid/vggnorm/docs/pictures/cat.jpg)" in built
-    assert built.replace(address, "") == original
+    assert built.replace(address, "") == original + LAST_LINE

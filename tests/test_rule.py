@@ -76,6 +76,13 @@ def test_a_silent_filter_keeps_its_scale() -> None:
     np.testing.assert_array_equal(scale_from_mean(np.array([0.0, 0.25, 900.0])), [1.0, 0.25, 900.0])
 
 
+def test_a_bound_leaves_a_filter_smaller_and_a_silent_one_alone() -> None:
+    # A mean of 0.25 would have to be multiplied by 4. With 2, it becomes 0.5: a scale of 1 / 2.
+    mean = np.array([0.0, 0.25, 0.5, 900.0])
+    np.testing.assert_array_equal(scale_from_mean(mean, 2.0), [1.0, 0.5, 0.5, 900.0])
+    np.testing.assert_array_equal(scale_from_mean(-mean, 2.0), [1.0, 1.0, 1.0, 1.0])
+
+
 def test_the_smallest_mean_counts() -> None:
     tiny = np.nextafter(0, 1)
     assert scale_from_mean(np.array([tiny])) == tiny

@@ -20,6 +20,7 @@ from vggnorm.run.options import Until
 from vggnorm.verdicts.verification import (
     ActivationsCheck,
     MeansCheck,
+    OutputScale,
     PhotosUsed,
     WeightsCheck,
 )
@@ -98,7 +99,7 @@ def test_photos_are_taken_in_the_order_in_which_they_were_measured(
 
 
 @pytest.mark.parametrize("kind", ["part", "other"])
-def test_standard_errors_worked_by_hand(kind: str, model: Any, photo_folder: Path) -> None:
+def test_intervals_of_few_photos_worked_by_hand(kind: str, model: Any, photo_folder: Path) -> None:
     # Five of the nine photos measured; or two photos after three others were measured.
     measured, here = (None, 5) if kind == "part" else (3, 5)
     means = compute_means(model, photo_folder, geometry=Geometry(40), until=Until(limit=measured))
@@ -107,16 +108,19 @@ def test_standard_errors_worked_by_hand(kind: str, model: Any, photo_folder: Pat
     report = verify(model, normalized, photo_folder, means, limit=here)
     assert report.means.photos == kind
     found = compute_means(normalized, photo_folder, geometry=Geometry(40), until=Until(limit=here))
-    medians, worst = {}, 0.0
+    medians, worst, agreeing = {}, 0.0, 0
     for layer, mean in means.mean.items():
         off = np.abs(found.mean[layer] - 1)
         spread = np.sqrt(means.squared_deviation[layer] / (count - 1)) / mean
         share = 1 / here - 1 / count if kind == "part" else 1 / here + 1 / count
-        std_errors = off / (spread * np.sqrt(share))
-        medians[layer] = pytest.approx(np.median(std_errors), rel=1e-3)
-        worst = max(worst, std_errors.max())
-    assert report.means.layer_std_errors == medians
-    assert report.means.worst_std_errors == pytest.approx(worst, rel=1e-3)
+        # Fewer than ten photos have symmetric intervals, which add up as standard errors do.
+        reach = off / (1.96 * spread * np.sqrt(share))
+        agreeing += int((reach <= 1).sum())
+        medians[layer] = pytest.approx(np.median(reach), rel=1e-3)
+        worst = max(worst, reach.max())
+    assert report.means.layer_reach == medians
+    assert report.means.worst_reach == pytest.approx(worst, rel=1e-3)
+    assert (report.means.agreeing, report.means.firing) == (agreeing, 12)
     every = np.concatenate([np.abs(values - 1) for values in found.mean.values()])
     assert report.means.worst == pytest.approx(every.max(), rel=1e-4)
     assert report.means.median == pytest.approx(np.median(every), rel=1e-3)
@@ -151,15 +155,13 @@ def test_a_single_filter_far_off_fails_on_a_part_of_the_photos_measured() -> Non
         "conv1[0]",
         0.01,
         1,
-        worst_std_errors=10.5,
-        layer_std_errors={"conv1": 0.9},
+        worst_reach=5.2,
+        layer_reach={"conv1": 0.9},
     )
     assert not check.passed
-    assert replace(check, worst_std_errors=9.5).passed
+    assert replace(check, worst_reach=4.8).passed
     assert replace(check, photos=PhotosUsed.OTHER).passed
-    assert not replace(
-        check, layer_std_errors={"conv1": 0.9, "conv2": 4.1}, worst_std_errors=9.5
-    ).passed
+    assert not replace(check, layer_reach={"conv1": 0.9, "conv2": 2.1}, worst_reach=4.8).passed
 
 
 def test_photos_that_are_all_alike_have_no_spread_to_divide_by(
@@ -279,14 +281,14 @@ def test_without_means_the_scales_are_recovered(model: Any, photo_folder: Path) 
     assert not verify(model, broken, photo_folder).activations.passed
 
 
-def test_means_of_one_photo_have_no_standard_error(model: Any, photo_folder: Path) -> None:
+def test_means_of_one_photo_have_no_interval(model: Any, photo_folder: Path) -> None:
     means = compute_means(model, photo_folder, geometry=Geometry(40), until=Until(limit=1))
     normalized = normalize(model, means)
     assert verify(model, normalized, photo_folder, means, limit=1).passed
     report = verify(model, normalized, photo_folder, means, limit=9)
-    assert (report.means.worst_std_errors, report.means.layer_std_errors) == (None, {})
+    assert (report.means.worst_reach, report.means.layer_reach) == (None, {})
     assert passed(report) == (False, True, True)
-    assert "the means of a single photo have no standard error to compare with" in str(report)
+    assert "the means of a single photo have no interval to compare with" in str(report)
 
 
 def test_the_report_as_json_has_the_same_figures(
@@ -308,6 +310,7 @@ def test_figures_that_are_nan_fail_and_are_null_in_json() -> None:
         means=MeansCheck(PhotosUsed.ALL, worst=nan, worst_filter="conv1[0]", median=nan, beyond=1),
         activations=ActivationsCheck({"conv1": 0.0, "conv2": nan}, {"conv1": 1.0, "conv2": 1.0}),
         weights=WeightsCheck([], {}),
+        output=OutputScale((), kept=False),
     )
     assert passed(report) == (False, False, True)
     assert "of the layer's largest activation (conv2)" in str(report)
@@ -325,7 +328,7 @@ def test_the_report_for_a_person(
     change(normalized, "conv3", 2)
     text = str(verify(model, normalized, photo_folder, means, limit=5))
     assert "FAIL  activations times means are the original's" in text
-    assert "standard errors" in text
+    assert "means are 1 within the 95% intervals" in text
 
 
 def test_networks_with_other_layers_are_refused(

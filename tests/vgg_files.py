@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -147,3 +148,28 @@ def slots(network: str, before: str, numbers: tuple[int, ...]) -> dict[str, Tens
         tensors[f"{before}{number}.bias"] = unread((filters,))
         channels = filters
     return tensors
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> Path:
+    """Write arrays into a .npz file of any name."""
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=True, **arrays)
+    return path
+
+
+def torch_state() -> dict[str, Any]:
+    """Give `gatys_layers` as tensors of PyTorch; the test is skipped where that is missing."""
+    torch = pytest.importorskip("torch")
+    return {name: torch.tensor(array) for name, array in gatys_layers().items()}
+
+
+def write_torch(path: Path, content: Any, **options: Any) -> Path:
+    """Write anything into a file of PyTorch; the test is skipped where that is missing."""
+    pytest.importorskip("torch").save(content, path, **options)
+    return path
+
+
+def cut_in_half(path: Path) -> None:
+    """Lose the second half of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])

@@ -193,6 +193,17 @@ def moved_channels() -> Any:
     )  # fmt: skip
 
 
+def resized() -> Any:
+    """Augmentation, resizing, cropping and rescaling in front and between the filters."""
+    return chain(
+        layers.RandomFlip(), layers.Resizing(40, 40), conv(5), layers.RandomZoom(0.2),
+        layers.Resizing(20, 30, crop_to_aspect_ratio=True),
+        conv(4, activation=None), layers.Rescaling([0.5, 2.0, 1.0, 0.1]), layers.ReLU(),
+        layers.CenterCrop(16, 18), conv(3, activation=None), layers.RandomContrast(0.5),
+        layers.LeakyReLU(0.1), layers.Rescaling(0.3), *head(),
+    )  # fmt: skip
+
+
 def several_outputs() -> Any:
     pixels = photo()
     one = conv(4, name="one")(pixels)
@@ -240,6 +251,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "one-dimensional": one_dimensional,
     "three-dimensional": three_dimensional,
     "moved channels": moved_channels,
+    "resized": resized,
     "several outputs": several_outputs,
     "prepared inside": prepared_inside,
     "sequential": sequential,

@@ -16,10 +16,12 @@ import os
 
 import lazy_loader
 
+from vggnorm.photos.cores import core_limit
+from vggnorm.processor import tensorflow_settings
 from vggnorm.version import __version__ as __version__
 
-# TensorFlow turns oneDNN on by itself on some processors only. It reads this when it is imported,
-# which is later.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# TensorFlow reads its settings when it is imported, which is later. The user's own come first.
+for _name, _value in tensorflow_settings(core_limit()).items():
+    os.environ.setdefault(_name, _value)
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,7 @@
 from .errors import EngineError as EngineError
 from .errors import MeansError as MeansError
 from .errors import NetworkError as NetworkError
+from .errors import NotGuaranteedWarning as NotGuaranteedWarning
 from .errors import OutputError as OutputError
 from .errors import PhotoError as PhotoError
 from .errors import StoppedError as StoppedError
@@ -24,6 +25,7 @@ from .network.family import load_normalized as load_normalized
 from .network.family import weights_of as weights_of
 from .network.storage import load_network as load_network
 from .network.storage import save_network as save_network
+from .normalization import keep_output as keep_output
 from .normalization import normalize as normalize
 from .photos.finding import find_photos as find_photos
 from .photos.geometry import Geometry as Geometry

@@ -37,3 +37,7 @@ class EngineError(VggnormError):
 
 class StoppedError(VggnormError):
     """A run ended because it was told to, and not all photos are measured."""
+
+
+class NotGuaranteedWarning(UserWarning):
+    """The system lacks something, such as locks; the work goes on with one guarantee less."""

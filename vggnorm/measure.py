@@ -16,9 +16,13 @@ from vggnorm.network.applications import has_top
 from vggnorm.network.description import architecture_sha256
 from vggnorm.network.family import taken_as_by
 from vggnorm.network.graph import Graph, read_graph
-from vggnorm.network.instruments import Instruments, photo_size
+from vggnorm.network.instruments import Instruments, padded_size, photo_size
+from vggnorm.network.memory import require_memory
+from vggnorm.network.policies import in_float32
 from vggnorm.network.precision import exact_float32
+from vggnorm.network.repeatable import require_repeatable
 from vggnorm.network.storage import require_network_saveable
+from vggnorm.network.surroundings import require_ready, unused_gpu_line
 from vggnorm.network.weights import weights_sha256
 from vggnorm.photos.blocks import BATCHES_PER_BLOCK, block_size
 from vggnorm.photos.finding import find_photos
@@ -32,7 +36,7 @@ from vggnorm.run.engine import BlockReader, Engine, Job, adding_up
 from vggnorm.run.loop import run_to_end, running_means
 from vggnorm.run.machine import describe_machine
 from vggnorm.run.options import Compute, Labels, Say, Until, Watch
-from vggnorm.run.remarks import empty_part_line, going_on, profiles_line
+from vggnorm.run.remarks import empty_part_line, going_on, noticed_lines
 from vggnorm.version import __version__
 
 DEFAULT_SIZE = 224  # pixels, where the network takes photos of any size
@@ -64,7 +68,8 @@ def compute_means(
             that of seed 0, and `.shard(3, 16)` for the third of sixteen parts, see
             `vggnorm.merge_means`. A part may hold no photo that can be used; its means count none.
         preprocessing: what the network takes photos as, see `vggnorm.photos.geometry`; by default
-            what the numbers of its first convolution show, if they are known ones, or `caffe`.
+            what the numbers of its first convolution show, if they are known ones; `none` if the
+            network prepares the photos itself; or else `caffe`.
         dense: whether hidden dense layers are measured, too, and so normalized.
         geometry: what the photos are made into; by default see `geometry_for`.
         compute: the precision, the batch size and the threads, see `Compute`.
@@ -82,10 +87,13 @@ def compute_means(
         StoppedError: `watch` ended the run.
         EngineError: the engine cannot be reached, or one of its workers fails.
         NetworkError: the network is of a kind that cannot be measured, it does not take photos of
-            this size, or its activations are not finite.
+            this size, its activations are not finite, or there is not enough memory; or Keras
+            cannot compute here.
         ValueError: an option is out of range, or does not go with a part of the photos or with an
             engine.
     """
+    require_ready()
+    model = in_float32(model)
     graph = read_graph(model, dense=dense)
     geometry = geometry or Geometry(_size_for(model, None))
     geometry = replace(geometry, size=_size_for(model, geometry.size))
@@ -97,7 +105,7 @@ def compute_means(
         model=model,
         graph=graph,
         photos=photos,
-        preprocessing=preprocessing or _taken_by_default(model),
+        preprocessing=preprocessing or _taken_by_default(graph.model),
         dense=dense,
         geometry=geometry,
         compute=compute or Compute(),
@@ -168,7 +176,7 @@ class _Plan:
 
     def __post_init__(self) -> None:
         for name in self.graph.sites:
-            computed_in = self.model.get_layer(name).compute_dtype
+            computed_in = self.graph.model.get_layer(name).compute_dtype
             if computed_in != "float32":
                 raise NetworkError(
                     f"layer {name}: computes in {computed_in}; build or load the network in float32"
@@ -176,12 +184,12 @@ class _Plan:
         ends_early = self.until.limit is not None or self.until.tolerance is not None
         if self.photos.part and (ends_early or self.compute.precision == "auto"):
             raise ValueError(
-                "a part of the photos must be measured completely and in a named precision: "
+                "a part of the photos must be measured completely and in a named precision; "
                 "leave out the limit, the tolerance and auto"
             )
         if self.engine and (self.photos.part or self.compute.precision == "auto"):
             raise ValueError(
-                "an engine measures all photos, in a named precision: leave out the part and auto"
+                "an engine measures all photos, in a named precision; leave out the part and auto"
             )
         batch_size = self.compute.batch_size
         if self.photos.part and self.photos.part.block != block_size(batch_size):
@@ -215,6 +223,16 @@ class _Plan:
             share_in_both=share_in_both,
             say=say,
         )
+
+    def require_memory(self, photos: int, *, in_bfloat16: bool) -> str | None:
+        """Refuse batches that cannot fit into memory, before any photo is read.
+
+        Returns:
+            A line for the user where they may not fit.
+        """
+        largest = padded_size(max(photos, 1), self.compute.batch_size)
+        size = self.geometry.height, self.geometry.width
+        return require_memory(self.graph.model, largest, size, in_bfloat16=in_bfloat16)
 
     def recipe(self, *, is_fast: bool) -> Recipe:
         """Write down what decides the means.
@@ -257,6 +275,7 @@ class _Plan:
             machine=self._describe_machines(),
             padding=self.graph.padding,
             batches_per_block=BATCHES_PER_BLOCK,
+            output_layers=self.graph.output_layers,
         )
 
     def job(self, recipe: Recipe) -> Job:
@@ -271,7 +290,7 @@ class _Plan:
 
 def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMeans:
     reader = plan.reader()
-    known = taken_as_by(plan.model)
+    known = taken_as_by(plan.graph.model)
     if known.convention not in (None, plan.preprocessing):
         watch.say(
             f"warning: {plan.model.name} takes photos as {known.convention}, according to "
@@ -279,15 +298,19 @@ def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMean
         )
     for layer, reason in plan.graph.kept.items():
         watch.say(f"{layer} will not be normalized: {reason}")
+    if plan.engine is None and (line := unused_gpu_line()):
+        watch.say(line)
     keeper = Keeper(checkpoint, watch.say)
     kept = keeper.load()
     # On another day, the timing of `auto` might say otherwise: a run goes on as it began.
     precision = kept.recipe.precision if kept and plan.compute.precision == "auto" else None
     with exact_float32():
         instruments = plan.choose_instruments(precision, reader, watch.say)
+        size = plan.geometry.height, plan.geometry.width
+        require_repeatable(plan.graph, instruments, size)
         is_fast = instruments.fast is not None
         recipe = plan.recipe(is_fast=is_fast)
-        require_saveable(plan.graph.filters, recipe)
+        keeper.require_room(require_saveable(plan.graph.filters, recipe))
         require_network_saveable(plan.model)
         start = FilterMeans(Moments.of_none(plan.graph.filters), recipe)
         if kept is not None:
@@ -297,18 +320,21 @@ def _run(plan: _Plan, checkpoint: Checkpoint | None, watch: Watch) -> FilterMean
             total = reader.total(start.taken)
             watch.say(f"{keeper.path}: goes on after {start.taken.count} of {total} photos")
         if plan.engine is None:
+            line = plan.require_memory(reader.total(start.taken), in_bfloat16=is_fast)
+            if line is not None:
+                watch.say(line)
             with closing(reader.batches(recipe.batch_size, start.taken)) as batches:
                 running = running_means(start, batches, instruments)
                 means = run_to_end(start, running, reader.total, keeper, watch)
-            profile_count = reader.profile_count
+            noticed = reader.noticed
         else:
             blocks = BlockReader(plan.photos, recipe)
             with plan.engine.workers(plan.job(recipe), watch.say) as submit:
                 running = adding_up(start, blocks.sums(start.taken, submit))
                 means = run_to_end(start, running, reader.total, keeper, watch)
-            profile_count = blocks.profile_count
-    if profile_count:
-        watch.say(profiles_line(profile_count, means))
+            noticed = blocks.noticed
+    for line in noticed_lines(noticed, means):
+        watch.say(line)
     if not means.image_count:
         if plan.photos.part is None:
             raise no_photo_usable(plan.photos, means.skipped)

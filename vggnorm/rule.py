@@ -62,7 +62,7 @@ def rescale(
     return kernel, bias / scale_out
 
 
-def scale_from_mean(mean: Float64) -> Float64:
+def scale_from_mean(mean: Float64, largest_factor: float | None = None) -> Float64:
     """Give the positive number to divide each filter's activation by: its mean activation.
 
     A filter that never fires (its mean is exactly 0) gets the scale 1. So nothing is divided by
@@ -70,8 +70,11 @@ def scale_from_mean(mean: Float64) -> Float64:
 
     Args:
         mean: `(filters,)`, the mean activation of each filter, 0 or more.
+        largest_factor: the largest number that an activation may be multiplied by, if any. A filter
+            that would need a larger one is left with a mean below 1.
 
     Returns:
         `(filters,)`, all positive.
     """
-    return np.where(mean > 0, mean, 1.0)
+    scale = mean if largest_factor is None else np.maximum(mean, 1 / largest_factor)
+    return np.where(mean > 0, scale, 1.0)

@@ -286,7 +286,7 @@ def test_a_file_of_means_holds_no_weights(made: Path, tmp_path: Path) -> None:
 
 def test_a_network_that_is_no_vgg(chain_file: Path, tmp_path: Path) -> None:
     text = failed(run("convert", chain_file, "-o", tmp_path / "out.npz"))
-    assert text.startswith(f"{chain_file}: ")
+    assert text.startswith(f"{chain_file}: is a model of another network than a VGG, which only an")
 
 
 # What stays out of memory

@@ -40,7 +40,12 @@ def test_it_gives_everything_as_json(made: Path) -> None:
     assert read["recipe"] == json.loads(json.dumps(means.recipe.to_dict()))
     for layer, values in means.mean.items():
         assert read["layers"][layer]["means"] == values.tolist()
-        assert read["layers"][layer]["std_errors"] == means.std_error[layer].tolist()
+        shown = read["layers"][layer]
+        assert shown["std_errors"] == means.std_error[layer].tolist()
+        assert shown["lower"] == (values - means.interval.below[layer]).tolist()
+        assert shown["upper"] == (values + means.interval.above[layer]).tolist()
+        assert shown["badly_known"] == means.badly_known[layer].tolist()
+    assert read["all_layers"]["uncertainty"] == means.uncertainty
     everything = np.concatenate(list(means.mean.values()))
     assert read["all_layers"]["standard_deviation"] == pytest.approx(everything.std())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import pytest
 from command_line import failed, run
 from zoo import settle
@@ -24,6 +25,22 @@ def test_a_normalized_file_passes(made: Path, common: tuple[str | Path, ...]) ->
     assert result.stdout.count("pass  ") == 3
     result = run("verify", made / "chain_norm.h5", *common, "--json", "--limit", "3")
     assert json.loads(result.stdout)["photos"] == 3
+
+
+def test_the_photos_are_run_in_batches_of_the_size_that_is_given(
+    made: Path, common: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = keras.Model.predict_on_batch
+
+    def predict_on_batch(model: Any, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return real(model, pixels)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", predict_on_batch)
+    result = run("verify", made / "chain_norm.h5", *common, "--batch-size", "4")
+    assert result.exit_code == 0, result.output
+    assert sizes == [4, 4, 1]
 
 
 def test_a_file_whose_bias_was_changed_fails(

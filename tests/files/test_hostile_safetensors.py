@@ -167,9 +167,11 @@ def test_an_unknown_layout_and_what_helps(path: Path) -> None:
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.safetensors", tmp_path):
-        with pytest.raises(NetworkError, match=rf"^{path}: cannot be read: "), open_weights(path):
-            pass
+    path = tmp_path / "absent.safetensors"
+    with pytest.raises(NetworkError, match=rf"^{path}: cannot be read: "), open_weights(path):
+        pass
+    with pytest.raises(NetworkError, match=rf"^{tmp_path}: is a folder"), open_weights(tmp_path):
+        pass
 
 
 def test_a_file_is_described_without_reading_its_tensors(

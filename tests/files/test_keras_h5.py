@@ -1,5 +1,6 @@
 """The saved model: what is in the file, and whether every way of loading it gives the same bits."""
 
+import io
 import json
 import os
 import subprocess
@@ -177,6 +178,17 @@ def test_a_file_of_keras_says_nothing_of_its_making(random_vgg16: Path) -> None:
         load_means(random_vgg16)
 
 
+def test_a_file_is_read_without_a_lock(random_vgg16: Path) -> None:
+    # HDF5 would ask for one, which some file systems do not have. Here another holds it.
+    fcntl = pytest.importorskip("fcntl", reason="needs the locks of a Unix system")
+    with random_vgg16.open("rb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="unable to lock file"), h5py.File(random_vgg16, "r"):
+            pytest.fail("the lock is not held")
+        with open_weights(random_vgg16) as file:
+            assert file.vgg.network == "vgg16"
+
+
 @pytest.mark.parametrize("damage", ["part", "layer", "json", "nan"])
 def test_a_damaged_description_is_refused(
     damage: str, some_means: FilterMeans, make_chain: Any, tmp_path: Path
@@ -225,17 +237,19 @@ def test_shapes_of_keras_3_weights_come_in_the_order_of_the_layers(
 def test_a_file_that_reads_back_otherwise_is_not_left_behind(
     make_chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(self: Path, content: memoryview) -> int:
-        spoilt = bytearray(content)
-        place = spoilt.index(np.float32(0.4321).tobytes())
-        spoilt[place] ^= 1  # the lowest bit of one weight
-        with self.open("wb") as file:
-            return file.write(spoilt)
+    class Spoilt(io.BytesIO):
+        """A file in memory, of which one bit changes before it is written."""
+
+        def getbuffer(self) -> memoryview:
+            content = super().getbuffer()
+            place = bytes(content).index(np.float32(0.4321).tobytes())
+            content[place] ^= 1  # the lowest bit of one weight
+            return content
 
     model = make_chain((2,))
     kernel, _ = model.get_layer("conv1").get_weights()
     model.get_layer("conv1").set_weights([kernel, np.array([0.4321, 0])])
-    monkeypatch.setattr(Path, "write_bytes", spoil)
+    monkeypatch.setattr("vggnorm.files.keras_h5.io.BytesIO", Spoilt)
     with pytest.raises(OutputError, match="layer conv1 does not read back as it was written"):
         save_network(model, tmp_path / "chain.h5")
     assert list(tmp_path.iterdir()) == []

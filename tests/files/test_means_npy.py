@@ -65,6 +65,41 @@ def test_saved_means_come_back_to_the_last_bit(some_means: FilterMeans, tmp_path
     )
 
 
+def test_the_third_moments_come_back_to_the_last_bit(recipe: Recipe, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).lognormal(size=(20, 5))
+    means = FilterMeans(Moments.of({"conv": values}), recipe)
+    save_means(means, tmp_path / "means.npy")
+    loaded = load_means(tmp_path / "means.npy")
+    assert loaded.measured.cubed_deviation is not None
+    assert means.measured.cubed_deviation is not None
+    np.testing.assert_array_equal(
+        loaded.measured.cubed_deviation["conv"], means.measured.cubed_deviation["conv"]
+    )
+    np.testing.assert_array_equal(loaded.interval.above["conv"], means.interval.above["conv"])
+
+
+def test_a_file_without_third_moments_gives_symmetric_intervals(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """Files of version 0.2.0 have all other fields."""
+    values = np.random.default_rng(0).lognormal(size=(20, 5))
+    save_means(FilterMeans(Moments.of({"conv": values}), recipe), tmp_path / "means.npy")
+    record = np.load(tmp_path / "means.npy")
+    kept = [name for name in record.dtype.names if name != "cubed_deviation"]
+    former = np.zeros((), dtype=[(name, record.dtype[name]) for name in kept])
+    for name in kept:
+        former[name] = record[name]
+    np.save(tmp_path / "former.npy", former)
+    loaded = load_means(tmp_path / "former.npy")
+    assert loaded.measured.cubed_deviation is None
+    np.testing.assert_array_equal(loaded.mean["conv"], record["mean"])
+    expected = 1.96 * values.std(axis=0, ddof=1) / 20**0.5
+    np.testing.assert_allclose(loaded.interval.above["conv"], expected)
+    np.testing.assert_allclose(loaded.interval.below["conv"], expected)
+    save_means(loaded, tmp_path / "again.npy")
+    assert load_means(tmp_path / "again.npy").measured.cubed_deviation is None
+
+
 def test_the_file_reads_as_documented(some_means: FilterMeans, tmp_path: Path) -> None:
     save_means(some_means, tmp_path / "means.npy")
     record = np.load(tmp_path / "means.npy", allow_pickle=False)
@@ -241,6 +276,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("squared_deviation", np.nan, "the squared deviation of conv2 is not finite at filter 1"),
         ("squared_deviation", -1.0, "the squared deviation of conv2 is negative at filter 1"),
         ("correction", np.nan, "the correction of conv2 is not finite at filter 1"),
+        ("cubed_deviation", np.nan, "the cubed deviation of conv2 is not finite at filter 1"),
+        ("cubed_deviation", 1.0, "the cubed deviation of conv2 is too large at filter 1 \\(1.0\\)"),
+        ("cubed_deviation", -1.0, "the cubed deviation of conv2 is too large at filter 1"),
         (
             "correction_squared_deviation",
             -1.0,
@@ -251,7 +289,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_impossible_numbers_are_refused(
     field: str, value: float, text: str, some_means: FilterMeans, tmp_path: Path
 ) -> None:
-    save_means(some_means, tmp_path / "means.npy")
+    zeros = {layer: np.zeros_like(mean) for layer, mean in some_means.mean.items()}
+    with_cubes = replace(some_means.measured, cubed_deviation=zeros)
+    save_means(replace(some_means, measured=with_cubes), tmp_path / "means.npy")
     record = np.load(tmp_path / "means.npy")
     record[field][3] = value  # conv1 has two filters
     np.save(tmp_path / "means.npy", record)

@@ -83,6 +83,14 @@ OTHERS = {
         b'model_checkpoint_path: "vgg"\n',
         r"is a TensorFlow checkpoint;",
     ),
+    "list of files": (
+        b'{"metadata": {"total_size": 62240.0}, "weight_map": {}}',
+        r"lists weights in several files; load it with model\.load_weights",
+    ),
+    "architecture": (
+        b'{"module": "keras", "class_name": "Functional", "config": {}}',
+        r"describes a network without its weights; build it with",
+    ),
     "TorchScript": (zip_of("vgg/data.pkl", "vgg/constants.pkl"), r"is a TorchScript program"),
     "photos": (zip_of("photo.jpg"), r"is refused: it holds 'photo.jpg', and may hold"),
     "text": (
@@ -179,4 +187,4 @@ def test_an_archive_is_numpys_only_if_all_in_it_is(kind: str, tmp_path: Path) ->
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert require_refused(tmp_path / "absent").startswith("cannot be read: No such file")
-    assert require_refused(tmp_path).startswith("cannot be read: Is a directory")
+    assert require_refused(tmp_path).startswith("is a folder; name the file in it that holds")

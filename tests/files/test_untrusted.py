@@ -3,6 +3,7 @@
 Through every function that reads files.
 """
 
+import errno
 import os
 import struct
 from collections.abc import Callable
@@ -181,6 +182,25 @@ def test_arrays_in_the_same_place_do_not_swell(tmp_path: Path) -> None:
         open_hdf5(path),
     ):
         pass
+
+
+def test_a_file_where_there_are_no_locks_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 fails so on Lustre without its option `flock`, and on NFS without a lock server."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = [1.0]
+    open_usually = h5py.File
+
+    def without_locks(name: Path, mode: str, locking: bool = True) -> Any:
+        if locking:
+            raise OSError(errno.ENOLCK, "unable to lock file")
+        return open_usually(name, mode, locking=False)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    with open_hdf5(path) as found:
+        assert list(found) == ["x"]
 
 
 def test_texts_in_the_same_place_do_not_swell(tmp_path: Path) -> None:

@@ -92,6 +92,23 @@ def test_normalized_with_the_means_given(said_of: Any, model: Any, means: Filter
     assert "--data FOLDER or --means" in alone.sentence
 
 
+def test_normalized_with_options_that_the_file_does_not_tell(
+    said_of: Any, model: Any, means: FilterMeans
+) -> None:
+    every = np.sort(np.concatenate(list(means.mean.values())))
+    bound = 1 / float(np.median(every[every > 0]))
+    bounded = means.with_max_scale(bound)
+    given = "It is normalized with exactly the means given (9 photos), and with"
+    found = said_of(vggnorm.normalize(model, bounded), means)
+    assert found.sentence == f"{given} --max-scale {bound:.4g}."
+    kept = vggnorm.keep_output(model, means)
+    found = said_of(vggnorm.normalize(model, kept), means)
+    assert found.sentence == f"{given} --keep-output."
+    both = vggnorm.keep_output(model, bounded)
+    found = said_of(vggnorm.normalize(model, both), means)
+    assert found.sentence == f"{given} --keep-output and --max-scale {bound:.4g}."
+
+
 def test_normalized_with_other_means(said_of: Any, model: Any, means: FilterMeans) -> None:
     # Half of the means are 0.8 times the others, the rest 0.98 times: the median is in between, and
     # half of them are within 5 %.

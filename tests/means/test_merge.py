@@ -307,3 +307,28 @@ def test_what_depends_on_the_other_parts_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="leave out the limit, the tolerance and auto"):
         measure(model, mixed_folder, shard=(1, 2), **options)
+
+
+def test_parts_add_up_to_the_cubes_of_one_run(parts: Parts, model: Any, folder: Path) -> None:
+    whole, merged = measure(model, folder, **OPTIONS).measured, merge_means(parts).measured
+    assert whole.cubed_deviation is not None
+    assert merged.cubed_deviation is not None
+    for layer, cubes in whole.cubed_deviation.items():
+        # A sum of cubes may be near 0 beside its terms, of which the squares give the size.
+        size = whole.squared_deviation[layer] ** 1.5
+        error = np.abs(merged.cubed_deviation[layer] - cubes)
+        # 1e-8 for photos that stand in another place of their batch, see ORDER_OF_SUMS.
+        assert (error <= 1e-6 * size).all()
+
+
+def test_a_part_without_cubes_makes_the_whole_lack_them(parts: Parts) -> None:
+    """Such a part was measured by a former version."""
+    part = parts["part2.npy"]
+    former = replace(part, measured=replace(part.measured, cubed_deviation=None))
+    merged, whole = merge_means({**parts, "part2.npy": former}), merge_means(parts)
+    assert merged.measured.cubed_deviation is None
+    for layer, mean in whole.mean.items():
+        np.testing.assert_array_equal(merged.mean[layer], mean)
+        np.testing.assert_allclose(
+            merged.interval.longer[layer], 1.96 * whole.std_error[layer], rtol=1e-12
+        )

@@ -1,5 +1,7 @@
 """Running sums over photos, against sums at once and by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,45 @@ def test_sums_are_float64() -> None:
 
 def test_std_deviation_of_a_single_photo_is_unknown() -> None:
     assert np.isnan(std_deviation({"conv": np.array([0.0])}, 1)["conv"]).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 11, 26, 51, 101])
+def test_any_chunks_give_the_cubes_of_all(chunk: int) -> None:
+    values = np.random.default_rng(0).lognormal(size=(101, 6))
+    expected = [
+        sum((value - column.mean()) ** 3 for value in column.tolist()) for column in values.T
+    ]
+    cubes = streamed(values, chunk).cubed_deviation
+    assert cubes is not None
+    np.testing.assert_allclose(cubes["conv"], expected, rtol=1e-12)
+
+
+def test_cubes_worked_by_hand() -> None:
+    one = Moments.of({"conv": np.array([[1.0], [3.0]])})
+    both = one + Moments.of({"conv": np.array([[8.0]])})
+    assert both.cubed_deviation is not None
+    # 1, 3, 8: mean 4, cubes -27 - 1 + 64
+    assert both.cubed_deviation["conv"].tolist() == pytest.approx([36.0], rel=1e-14)
+
+
+def test_what_lacks_the_cubes_makes_the_sum_lack_them() -> None:
+    some = Moments.of({"conv": np.array([[1.0], [3.0]])})
+    former = replace(some, cubed_deviation=None)
+    for total in (some + former, former + some, former + former):
+        assert total.cubed_deviation is None
+        assert total.mean["conv"].tolist() == [2.0]
+        assert total.squared_deviation["conv"].tolist() == [4.0]
+    # What has no photos changes nothing.
+    assert (some + Moments.of_none({"conv": 1})).cubed_deviation is not None
+
+
+def test_a_scale_divides_each_moment_by_its_power() -> None:
+    values = np.array([[1.0], [3.0], [8.0]])
+    found = Moments.of({"conv": values}).relative_to({"conv": np.array([4.0])})
+    expected = Moments.of({"conv": values / 4})
+    assert found.count == 3
+    assert found.mean["conv"] == pytest.approx(expected.mean["conv"])
+    assert found.squared_deviation["conv"] == pytest.approx(expected.squared_deviation["conv"])
+    assert found.cubed_deviation is not None
+    assert expected.cubed_deviation is not None
+    assert found.cubed_deviation["conv"] == pytest.approx(expected.cubed_deviation["conv"])

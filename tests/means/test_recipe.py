@@ -38,6 +38,8 @@ from vggnorm.photos.blocks import Part
         ({"padding": "same"}, "the recipe's padding is 'same'"),
         ({"batches_per_block": 0}, "the recipe's batches_per_block is 0"),
         ({"batches_per_block": True}, "the recipe's batches_per_block is True"),
+        ({"max_scale": 0}, "the recipe's max_scale is 0"),
+        ({"max_scale": "20"}, "the recipe's max_scale is '20'"),
         ({"added": 1}, "the recipe must have the keys network, include_top,"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zoo
 from keras import layers, ops
+from keras.applications.imagenet_utils import preprocess_input
 from reference import Around, convolve
 
 from vggnorm.means.recipe import Padding
@@ -82,12 +83,18 @@ def two_takers() -> Any:
     return keras.Model(photo, layers.Concatenate()([zoo.conv(3)(photo), zoo.conv(4)(photo)]))
 
 
+def halved(tensor: Any) -> Any:
+    """Operations between two filters, one of which names a type."""
+    return ops.cast(ops.max_pool(tensor, 2) / 2, "float32")
+
+
 @pytest.mark.parametrize(
     ("model", "split"),
     [
         (lambda: keras.Sequential([keras.Input((24, 24, 3)), zoo.conv(4), zoo.conv(3)]), True),
         (lambda: zoo.chain(zoo.conv(4, use_bias=False), zoo.conv(3)), True),
         (lambda: zoo.chain(layers.Rescaling(1 / 255), zoo.conv(4), zoo.conv(3)), False),
+        (lambda: zoo.chain(preprocess_input, zoo.conv(4), halved, zoo.conv(3)), False),
         (lambda: zoo.chain(zoo.conv(6, groups=3), zoo.conv(3)), False),
         (lambda: zoo.chain(layers.DepthwiseConv2D(3, activation="relu"), zoo.conv(3)), False),
         (two_takers, False),
@@ -96,6 +103,7 @@ def two_takers() -> Any:
         "sequential",
         "no bias",
         "rescaled photos",
+        "operations",
         "groups",
         "depthwise",
         "two first convolutions",

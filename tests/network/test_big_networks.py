@@ -1,7 +1,6 @@
 """A small file may describe a large network; it is refused before it takes memory."""
 
 import json
-import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,8 @@ from zoo import chain, conv
 
 import vggnorm
 from vggnorm.errors import NetworkError
+
+resource = pytest.importorskip("resource", reason="needs the measures of a Unix system")
 
 
 def save_changed(model: Any, path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -35,7 +36,7 @@ def save_changed(model: Any, path: Path, change: Callable[[dict[str, Any]], None
 
 def peak() -> int:
     """Give the largest number of bytes that this process has had in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
 
 
 @pytest.mark.parametrize(

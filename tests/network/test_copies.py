@@ -29,7 +29,7 @@ def normalizing() -> Any:
 
 
 def outputs_of(model: Any, pixels: np.ndarray) -> list[np.ndarray]:
-    outputs = keras.Model(model.inputs[0], model.outputs)(pixels)
+    outputs = keras.Model(model.inputs[0], model.outputs)(pixels, training=False)
     return [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)]
 
 

@@ -130,7 +130,15 @@ REFUSED = [
         "GroupNormalization stands .* it undoes every scale",
     ),
     (Local(name="odd"), "Local stands .* it is not known to pass a scale on"),
-    (layers.Rescaling(0.5, name="odd"), "Rescaling stands .* it is not known to pass a scale on"),
+    (layers.Rescaling(0.5, offset=-1, name="odd"), "Rescaling stands .* it adds a constant"),
+    (
+        layers.Rescaling(0.5, offset=[0, 0, 0, 1], name="odd"),
+        "Rescaling stands .* it adds a constant",
+    ),
+    (
+        layers.Resizing(20, 30, pad_to_aspect_ratio=True, fill_value=1, name="odd"),
+        "Resizing stands .* it adds a constant",
+    ),
     (conv(4, activation="sigmoid", name="odd"), f"Conv2D with 'sigmoid' .* {BENDS}"),
     (conv(4, activation="relu6", name="odd"), f"Conv2D with 'relu6' .* {CLIPS}"),
     (layers.Dense(4, activation="gelu", name="odd"), f"Dense with 'gelu' .* {BENDS}"),
@@ -183,28 +191,26 @@ class Sum(layers.Layer):  # type: ignore[misc]
         return inputs + other
 
 
-def nested() -> Any:
-    return chain(conv(4), layers.Flatten(), keras.Sequential([layers.Dense(3)], name="odd"))
+class Doubling(keras.Operation):  # type: ignore[misc]  # Keras has no types
+    """An operation of the user's own."""
+
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+    def compute_output_spec(self, x: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype)
 
 
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (
-            lambda: chain(conv(4), lambda x: x * 2.0, conv(3)),
-            r"layer \w+: is an operation and not a layer; write it as",
-        ),
-        (
-            lambda: chain(lambda x: x / 127.5 - 1, conv(3)),
-            r"layer \w+: is an operation and not a layer; write it as",
+            lambda: chain(conv(4), Doubling(name="odd"), conv(3)),
+            "layer odd: is an operation that is not Keras's own, .*; write it as a layer",
         ),
         (
             lambda: chain(layers.Lambda(abs, name="odd"), conv(3)),
             "layer odd: is a Lambda, whose code can be neither",
-        ),
-        (
-            nested,
-            r"layer odd: holds layers of its own, .*give that part alone: model.get_layer\('odd'\)",
         ),
         (
             lambda: chain(layers.TimeDistributed(layers.Dense(3), name="odd"), conv(3)),
@@ -213,12 +219,6 @@ def nested() -> Any:
         (
             lambda: chain(lambda x: Two(name="odd")(conv(3)(x))[0]),
             "layer odd: gives several tensors; leave it out",
-        ),
-        (
-            lambda: chain(
-                conv(3), lambda x: layers.BatchNormalization(name="odd")(x, training=True)
-            ),
-            "layer odd: is called with training=True, .*; leave that out",
         ),
         (
             lambda: chain(conv(3), lambda x: Sum(name="odd")(x, x)),

@@ -1,6 +1,7 @@
 """Networks from model files, and average pooling in the place of max pooling."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,16 @@ def test_average_pooling_in_the_place_of_max(random_vgg16: Path) -> None:
         NetworkError, match="the pooling 'min' is not known; it must be one of max, avg"
     ):
         load_network("vgg16", random_vgg16, pooling="min")
+
+
+@pytest.mark.parametrize("name", ["chain", "chain.hdf5", "CHAIN.H5", "CHAIN.KERAS", "chain.bin"])
+@pytest.mark.parametrize("ending", ["h5", "keras"])
+def test_the_name_of_a_file_does_not_matter(
+    name: str, ending: str, make_chain: Callable[..., Any], tmp_path: Path
+) -> None:
+    model = make_chain()
+    model.save(tmp_path / f"saved.{ending}")
+    (tmp_path / f"saved.{ending}").rename(tmp_path / name)
+    loaded = load_network(tmp_path / name).get_weights()
+    for found, wanted in zip(loaded, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)

@@ -211,6 +211,12 @@ LARGE: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "38.4 GB for one input of 4x4x3",
     ),
+    "inside a model": (
+        lambda: small(
+            keras.Sequential([layers.UpSampling2D(10_000), layers.MaxPooling2D(10_000)]), conv(2)
+        ),
+        "19.2 GB for one input of 4x4x3",
+    ),
     "the photo": (lambda: small(conv(2), side=40_000), "32.0 GB for one input of 40000x40000x3"),
     "before a reshape": (
         lambda: small(

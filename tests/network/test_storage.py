@@ -172,17 +172,6 @@ def test_a_download_that_breaks_off_says_what_to_do(
         load_network("vgg16")
 
 
-@pytest.mark.parametrize("setting", ["floatx", "image_data_format"])
-def test_keras_settings_that_do_not_fit_are_named(
-    setting: str, random_vgg16: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keras.config, setting, lambda: "odd")
-    with pytest.raises(
-        NetworkError, match="Keras is set to .*odd.*; VGG needs float32 and channels_last"
-    ):
-        load_network("vgg16", random_vgg16)
-
-
 def test_a_bias_of_another_size_is_refused(random_vgg16: Path, tmp_path: Path) -> None:
     path = tmp_path / "bias.h5"
     path.write_bytes(random_vgg16.read_bytes())

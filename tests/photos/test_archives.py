@@ -71,7 +71,7 @@ def test_an_archive_is_called_by_its_path(tmp_path: Path) -> None:
     assert not photos.source.is_remote
     skipped = take_all(photos).skipped
     assert [(photo.photo, photo.reason) for photo in skipped] == [
-        ("sub/damaged.png", "is not an image, or is damaged"),
+        ("sub/damaged.png", "is not an image, but text"),
         ("sub/empty.jpg", "is empty"),
     ]
 

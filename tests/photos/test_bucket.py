@@ -84,6 +84,21 @@ def test_an_archive_in_a_bucket(bucket: Any, tmp_path: Path, name: str) -> None:
         assert take_all(photos) == take_all(loose)
 
 
+def test_what_a_file_begins_with_decides_where_its_name_does_not(bucket: Any) -> None:
+    photo = FILES["a.jpg"]
+    files = {"a.jfif": photo, "b": photo, "c.jpg_large": b"<html>", "LICENSE": b"", "d.txt": photo}
+    fill(bucket, files=files)
+    bucket.pipe_file("photos/a.zip", zip_bytes(files))
+    bucket.pipe_file("photos/a.tar", tar_bytes(files))
+    for address in "s3://photos/coco/", "s3://photos/a.zip", "s3://photos/a.tar":
+        photos = find_photos(address)
+        assert photos.names == ("a.jfif", "b")
+        assert photos.describe()[-1] == (
+            f"left out 3 files in {photos.source.locate()}, not read as photos: 2 without a usual "
+            "ending, 1 .txt"
+        )
+
+
 def test_a_photo_that_is_gone_or_has_another_size_ends_the_run(bucket: Any) -> None:
     fill(bucket)
     photos = find_photos("s3://photos/coco/")

@@ -1,5 +1,6 @@
 """vggnorm.photos.coco on small annotation files, the outcome worked by hand."""
 
+import gzip
 import json
 import tracemalloc
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from vggnorm.errors import PhotoError
-from vggnorm.photos.coco import ListedPhoto, list_photos
+from vggnorm.photos.coco import CHUNK, ListedPhoto, list_photos, read_listing
 
 
 def make_listing() -> dict[str, Any]:
@@ -146,6 +147,71 @@ def test_a_captions_file_has_no_categories(tmp_path: Path) -> None:
 def test_a_file_without_photos_is_refused(listing: Path, tmp_path: Path) -> None:
     assert error_of(listing, "car") == f"{listing}: lists no photos that show car"
     assert error_of(write(tmp_path, {})) == f"{listing}: lists no photos"
+
+
+# --- What other programs write ---
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-with-mark"])
+@pytest.mark.parametrize("with_category", [False, True])
+def test_a_file_may_begin_with_a_byte_order_mark(
+    tmp_path: Path, encoding: str, *, with_category: bool
+) -> None:
+    content = make_listing()
+    content["images"][1]["file_name"] = "größe 日本 🐈.jpg"  # it was a.jpg, which shows a cat
+    text = json.dumps(content, ensure_ascii=False)
+    path = tmp_path / "listing.json"
+    if encoding == "utf-16-be-with-mark":
+        path.write_bytes(b"\xfe\xff" + text.encode("utf-16-be"))
+    else:
+        path.write_text(text, encoding=encoding)
+    photos = list_photos(path, ["cat"] if with_category else ())
+    assert names(photos) == ("b größe 日本 🐈" if with_category else "b c d e größe 日本 🐈")
+
+
+def test_a_long_file_in_utf_16_is_read_piece_by_piece(tmp_path: Path) -> None:
+    images = [{"file_name": f"größe {number}.jpg"} for number in range(20_000)]
+    path = tmp_path / "listing.json"
+    path.write_text(json.dumps({"images": images}, ensure_ascii=False), encoding="utf-16")
+    assert path.stat().st_size > 4 * CHUNK
+    assert len(list_photos(path)) == 20_000
+
+
+def test_lvis_names_its_photos_by_their_addresses(tmp_path: Path) -> None:
+    content = make_listing()
+    for entry in content["images"]:
+        name = entry.pop("file_name")
+        entry["coco_url"] = f"http://images.cocodataset.org/val2017/{name}"
+    content["images"][0]["file_name"] = None
+    path = write(tmp_path, content)
+    root = "http://images.cocodataset.org/val2017/"
+    assert [photo.file_name for photo in list_photos(path)] == [f"{root}{n}.jpg" for n in "abcde"]
+    assert [photo.file_name for photo in list_photos(path, ["cat"])] == [
+        f"{root}a.jpg",
+        f"{root}b.jpg",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["panoptic", "captions"])
+def test_annotations_without_categories_of_their_own_name_the_photos(
+    tmp_path: Path, kind: str
+) -> None:
+    content = make_listing()
+    segments = {"file_name": "a.png", "segments_info": [{"id": 7, "category_id": 17, "area": 1}]}
+    more = segments if kind == "panoptic" else {"id": 1, "caption": "A cat."}
+    content["annotations"] = [{"image_id": 41, **more}, {"image_id": 74, **more}]
+    path = write(tmp_path, content)
+    assert names(list_photos(path)) == "a b c d e"
+    assert error_of(path, "cat") == (
+        f"{path}: no annotation has a category_id; to choose by category, give COCO's instances "
+        "file"
+    )
+
+
+@pytest.mark.parametrize("annotations", [None, [], {}, "none", [7], [{"bbox": [1, 2, 3, 4]}]])
+def test_annotations_do_not_matter_for_names(tmp_path: Path, annotations: Any) -> None:
+    content = {**make_listing(), "annotations": annotations, "categories": None}
+    assert names(list_photos(write(tmp_path, content))) == "a b c d e"
 
 
 # --- Ids ---
@@ -295,7 +361,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         b'{"images": [{"file_name": "a.jpg"}], "annotations": [{"area": ' + b"9" * 5000 + b"}]}",
         b'{"images": [{"file_name": "a.jpg"}], "annotations": [{"id": 1, ',
         b'{"images": [{"file_name": "gr\xf6\xdfe.jpg"}]}',
-        b"<!DOCTYPE html>\n<html></html>",
         b'{"images": [{"id": 1}]}',
         b'{"images": [{"id": 1, "file_name": null}]}',
         b'{"images": [{"id": 1, "file_name": 7}]}',
@@ -312,14 +377,56 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in error
 
 
-def test_an_annotation_of_no_listed_photo_is_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (gzip.compress(b'{"images": []}'), "a gzip file"),
+        (b"<!DOCTYPE html>\n<html>404</html>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"PK\3\4" + bytes(30), "a zip archive, or a document made as one"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(
+    tmp_path: Path, content: bytes, kind: str
+) -> None:
+    path = tmp_path / "other.json"
+    path.write_bytes(content)
+    said = f"{path}: is not a COCO annotation file, or is damaged (it is {kind}); give "
+    assert error_of(path) == f"{said}an instances or captions file"
+    assert error_of(path, "cat") == f"{said}COCO's instances file"
+
+
+def test_annotations_of_photos_that_are_not_listed_are_said(tmp_path: Path) -> None:
     content = make_listing()
-    content["annotations"].append({"id": 99, "image_id": 1, "category_id": 17})
+    for number in 1, 2, 2:
+        content["annotations"].append({"id": 99, "image_id": number, "category_id": 17})
     path = write(tmp_path, content)
-    assert f"{path}: is not a COCO annotation file, or is damaged (KeyError: 1)" in error_of(
-        path, "cat"
+    said = f"the annotations in {path} name 2 images that are not listed there, such as 1"
+    listing = read_listing(path, ["cat"])
+    assert (names(listing.photos), listing.remarks) == ("a b", [said])
+    listing = read_listing(path, ["dog"])
+    assert (names(listing.photos), listing.remarks) == ("b c", [])
+    assert read_listing(path).remarks == []
+
+
+def test_ids_of_another_kind_than_those_of_the_images_are_said(tmp_path: Path) -> None:
+    content = make_listing()
+    for entry in content["annotations"]:
+        entry["image_id"] = str(entry["image_id"])
+    path = write(tmp_path, content)
+    assert error_of(path, "dog") == (
+        f"{path}: lists no photos that show dog; the annotations in {path} name 2 images that are "
+        "not listed there, such as '63'"
     )
-    assert names(list_photos(path, ["dog"])) == "b c"
+    assert names(list_photos(path)) == "a b c d e"
+
+
+def test_an_annotation_whose_image_cannot_be_known_is_damage(tmp_path: Path) -> None:
+    content = make_listing()
+    content["annotations"][0]["image_id"] = None
+    assert "(TypeError: an annotation's image_id is None)" in error_of(
+        write(tmp_path, content), "cat"
+    )
 
 
 def test_a_category_without_name_is_damage(tmp_path: Path) -> None:

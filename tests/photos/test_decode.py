@@ -45,11 +45,20 @@ def test_the_first_frame_is_taken(kind: str) -> None:
     assert np.abs(pixels - (255, 0, 0)).max() <= 2  # WebP and MPO lose a little
 
 
+def test_a_photo_with_a_smaller_one_behind_it_is_read() -> None:
+    """As cameras write it; the smaller one may be cut."""
+    photo = Image.new("RGB", (64, 64), (200, 30, 90))
+    more = [Image.new("RGB", (32, 32), (1, 2, 3))]
+    content = make_bytes(photo, "MPO", save_all=True, append_images=more)
+    for cut in content, content[:-1], content[:-2], content[:-40]:
+        assert np.abs(decode_bytes(cut, 64).astype(int) - (200, 30, 90)).max() <= 2
+
+
 def test_the_content_and_not_the_name_tells_the_format() -> None:
     pixels = make_noise(5, 5)
     for kind in "PNG", "BMP", "TIFF":
         np.testing.assert_array_equal(decode_bytes(make_bytes(pixels, kind), 5), pixels)
-    assert reason(b"This is the caption of a photo.\n") == "is not an image, or is damaged"
+    assert reason(b"This is the caption of a photo.\n") == "is not an image, but text"
 
 
 def test_other_formats_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +71,10 @@ def test_other_formats_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     eps = make_bytes(make_noise(8, 8), "EPS")
     with Image.open(io.BytesIO(eps)) as image:
         assert image.format == "EPS"
-    assert reason(eps) == "is not an image, or is damaged"
-    assert reason(make_bytes(make_noise(8, 8), "PPM")) == "is not an image, or is damaged"
+    assert reason(eps) == "is not an image, but a PostScript document"
+    assert reason(make_bytes(make_noise(8, 8), "PPM")) == (
+        "is a PNM image, which is not read; convert it to JPEG or PNG"
+    )
 
 
 # --- What cannot be used ---
@@ -75,7 +86,7 @@ def test_a_cut_photo_is_refused(kind: str) -> None:
     assert decode_bytes(content, 64).shape == (64, 64, 3)
     for share in 0.5, 0.9:
         error = reason(content[: int(share * len(content))])
-        assert error.startswith(("cannot be decoded: ", "is not an image, or is damaged"))
+        assert error.startswith(("cannot be decoded: ", "is truncated: ", "begins as a "))
 
 
 def test_an_empty_file_is_refused() -> None:
@@ -137,17 +148,21 @@ def test_too_many_pixels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_module, "MAX_PIXELS", 1200)
     decode_bytes(content, 4)
     monkeypatch.setattr(decode_module, "MAX_PIXELS", 1199)
-    assert reason(content) == "is too large: 40 x 30 pixels; at most 1,199 are decoded"
+    assert reason(content) == (
+        "is too large: 40 x 30 pixels; at most 1,199 are decoded; make it smaller"
+    )
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_header_that_claims_too_much_is_refused() -> None:
     """There are no pixels, so the size is what is refused."""
     assert reason(make_png(10_001, 10_000, 8, 2)) == (
-        "is too large: 10001 x 10000 pixels; at most 100,000,000 are decoded"
+        "is too large: 10001 x 10000 pixels; at most 100,000,000 are decoded; make it smaller"
     )
     # Even more than that Pillow itself refuses.
-    assert reason(make_png(60_000, 60_000, 8, 2)).startswith("is too large: ")
+    assert reason(make_png(60_000, 60_000, 8, 2)) == (
+        "is too large: at most 100,000,000 pixels are decoded; make it smaller"
+    )
     header = struct.pack("<IiiHHIIiiII", 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
     bmp = b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
     assert reason(bmp).startswith("is too large: ")
@@ -189,6 +204,32 @@ def test_a_progressive_jpeg_is_held_whole(tmp_path: Path) -> None:
         Image.new("RGB", (800, 600)).save(tmp_path / name, progressive=progressive)
         decode_within(budget, Folder(tmp_path), name, Geometry(8))
     assert budget.held == [100 * 75, 800 * 600]
+
+
+def test_a_phones_photo_of_200_million_pixels_is_decoded_small(tmp_path: Path) -> None:
+    """At an eighth of its size, as at any: 16320 / 8 is 2040, and 12240 / 8 is 1530."""
+    budget = NotingBudget()
+    Image.new("RGB", (16_320, 12_240), (90, 120, 60)).save(tmp_path / "a.jpg")
+    pixels = decode_within(budget, Folder(tmp_path), "a.jpg", Geometry(32)).pixels
+    assert budget.held == [2040 * 1530]
+    assert np.abs(pixels.astype(int) - (90, 120, 60)).max() <= 2
+
+
+@pytest.mark.parametrize("how", ["progressive", "single pixels", "large"])
+def test_a_jpeg_that_would_be_decoded_whole_has_the_limit_of_others(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    photo = Image.new("RGB", (800, 600))
+    content = make_bytes(photo, "JPEG", progressive=how == "progressive")
+    geometry = Geometry(
+        600 if how == "large" else 8,
+        interpolation="nearest" if how == "single pixels" else "bilinear",
+    )
+    monkeypatch.setattr(decode_module, "MAX_PIXELS", 800 * 600 - 1)
+    error = error_of(decode_photo, io.BytesIO(content), geometry, "photo")
+    assert error.startswith("photo: is too large: 800 x 600 pixels; ")
+    monkeypatch.setattr(decode_module, "MAX_PIXELS", 800 * 600)
+    decode_photo(io.BytesIO(content), geometry, "photo")
 
 
 # --- Real files ---

@@ -1,5 +1,6 @@
 """Which files of a folder are photos, on trees of files whose outcome is worked by hand."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from photo_files import error_of, touch, write_listing
 from vggnorm.errors import PhotoError
 from vggnorm.photos.finding import find_photos
 from vggnorm.photos.folder import Folder
+from vggnorm.photos.formats import FORMATS
 from vggnorm.photos.photo_list import PhotoList
+
+SCANDIR = os.scandir
+
+without_heif = pytest.mark.skipif("HEIF" in FORMATS, reason="pillow-heif is installed")
 
 
 def link(target: Path, place: Path) -> None:
@@ -19,6 +25,17 @@ def link(target: Path, place: Path) -> None:
         place.symlink_to(target, target_is_directory=True)
     except OSError:
         pytest.skip("this system makes no links")
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, *folders: Path, error: OSError | None = None) -> None:
+    """Have the system refuse to list folders. It would not refuse root."""
+
+    def refuse(path: str) -> Any:
+        if Path(path) in folders:
+            raise error or PermissionError(errno.EACCES, "Permission denied", path)
+        return SCANDIR(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def test_one_folder_is_sorted(tmp_path: Path) -> None:
@@ -63,6 +80,9 @@ def test_any_case_of_the_extensions_is_taken(tmp_path: Path) -> None:
         "h.gif",
         "i.jpe",
         "j.x.jpg",
+        "k.JFIF",
+        "l.pjpeg",
+        "m.avif",
     )
     touch(tmp_path, *names)
     assert find_photos(tmp_path).names == names
@@ -119,28 +139,62 @@ def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [(), ("a.txt", "sub/b.mp4", ".c.jpg")])
 def test_a_folder_without_images_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     touch(tmp_path, *names)
-    extensions = ".bmp .gif .jpe .jpeg .jpg .png .tif .tiff .webp"
-    expected = f"{tmp_path}: holds no images ({extensions}); give a folder or an archive of photos"
+    formats = " ".join(FORMATS)
+    expected = f"{tmp_path}: holds no images ({formats}); give a folder or an archive of photos"
     error, _, left_out = error_of(find_photos, tmp_path).partition("; left out ")
     assert error == expected
     assert left_out == (
-        f"2 files in {tmp_path} without the ending of an image: 1 .txt, 1 .mp4" if names else ""
+        f"2 files in {tmp_path}, not read as photos: 1 .mp4, 1 .txt" if names else ""
     )
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch(tmp_path, "a.jpg", "locked/b.jpg")
-    locked, scandir = str(tmp_path / "locked"), os.scandir
+    touch(tmp_path, "a.jpg", "broken/b.jpg")
+    broken = tmp_path / "broken"
+    lock(monkeypatch, broken, error=OSError(errno.EIO, "Input/output error", str(broken)))
+    assert error_of(find_photos, tmp_path) == f"{broken}: cannot be listed: Input/output error"
+    lock(monkeypatch, tmp_path)
+    assert error_of(find_photos, tmp_path) == f"{tmp_path}: cannot be listed: Permission denied"
 
-    def refuse(path: str) -> Any:
-        if path == locked:
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
-    assert error_of(find_photos, tmp_path) == f"{locked}: cannot be listed: Permission denied"
+def test_folders_that_may_not_be_listed_are_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jpg", "lost+found/b.jpg", "sub/c.jpg", "annotations/d.png")
+    lost = tmp_path / "lost+found"
+    lock(monkeypatch, lost)
+    photos = find_photos(tmp_path)
+    assert photos.names == ("a.jpg", "sub/c.jpg")
+    assert f"left out 1 folder that may not be listed: {lost}" in photos.describe()
+    folders = [lost, tmp_path / "annotations", *(tmp_path / f"{i}" for i in range(5))]
+    touch(tmp_path, *(f"{i}/e.jpg" for i in range(5)))
+    lock(monkeypatch, *folders)
+    (said,) = find_photos(tmp_path).remarks
+    assert said == (
+        "left out 7 folders that may not be listed: "
+        f"{', '.join(str(folder) for folder in [*folders[2:], lost][:5])}, …"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="needs root, to drop")
+def test_the_system_itself_refuses_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "lost+found/b.jpg", "nameless/c.jpg")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o005 != 0o005:  # others may not enter it
+            folder.chmod(0o755)
+    (tmp_path / "lost+found").chmod(0o000)
+    (tmp_path / "nameless").chmod(0o644)  # its names may be read, its files may not be opened
+    os.seteuid(65534)
+    try:
+        photos = find_photos(tmp_path)
+    finally:
+        os.seteuid(0)
+    assert photos.names == ("a.jpg", "nameless/c.jpg")  # the second will be skipped
+    assert photos.remarks == (
+        f"left out 1 folder that may not be listed: {tmp_path / 'lost+found'}",
+    )
 
 
 # --- COCO's masks ---
@@ -204,6 +258,7 @@ def test_a_folder_of_nothing_but_masks_is_refused_and_they_are_named(tmp_path: P
 # --- What is said ---
 
 
+@without_heif
 def test_what_was_found_and_left_out_is_said(tmp_path: Path) -> None:
     touch(
         tmp_path,
@@ -227,8 +282,8 @@ def test_what_was_found_and_left_out_is_said(tmp_path: Path) -> None:
         f"2 photos in {tmp_path / 'val2017'}",
         f"left out 1 image in {tmp_path / 'annotations'}: it has the name of a folder of COCO's "
         "masks; give it as the data to take them",
-        f"left out 3 files in {tmp_path} without the ending of an image: 2 .heic, 1 without an "
-        "ending",
+        f"left out 3 files in {tmp_path}, not read as photos: 2 .heic, 1 without a usual ending; "
+        ".heic needs pillow-heif: pip install '.[heif]' in vggnorm's own folder",
     ]
 
 

@@ -78,7 +78,7 @@ def test_the_same_name_twice_is_refused(tmp_path: Path, name: str) -> None:
     else:
         out.write(tar_bytes({"b/a.jpg": PHOTO, "./b/a.jpg": FILES["sub/b.png"]}))
     why = refused(tmp_path, name, out.getvalue())
-    assert why == "holds b/a.jpg twice; make the archive anew, with each file once"
+    assert why == "holds b/a.jpg twice; make the archive again, with each file once"
 
 
 # Zip archives
@@ -162,21 +162,21 @@ def test_an_entry_without_a_name_is_left_out(tmp_path: Path) -> None:
 
 def test_a_zip_without_its_beginning_is_refused(tmp_path: Path) -> None:
     why = refused(tmp_path, "a.zip", zip_bytes()[100:])
-    assert why == "is damaged: its beginning is missing; make or fetch it anew"
+    assert why == "is damaged: its beginning is missing; get the file again"
 
 
 @pytest.mark.parametrize("flags", [0x1, 0x41, 0x2000])
 def test_an_encrypted_zip_is_refused(tmp_path: Path, flags: int) -> None:
     encrypted = in_directory(zip_bytes({"a.jpg": PHOTO}), 8, "<H", flags)
     why = refused(tmp_path, "a.zip", encrypted)
-    assert why == "a.jpg is encrypted; make the archive anew, not encrypted"
+    assert why == "a.jpg is encrypted; make the archive again, not encrypted"
 
 
 @pytest.mark.parametrize(("method", "number"), [(zipfile.ZIP_BZIP2, 12), (zipfile.ZIP_LZMA, 14)])
 def test_another_compression_is_refused(tmp_path: Path, method: int, number: int) -> None:
     why = refused(tmp_path, "a.zip", zip_bytes({"a.jpg": PHOTO}, method))
     assert why == (
-        f"a.jpg is compressed by method {number}; make the archive anew, stored or deflated"
+        f"a.jpg is compressed by method {number}; make the archive again, stored or deflated"
     )
 
 
@@ -195,7 +195,7 @@ def test_another_compression_is_refused(tmp_path: Path, method: int, number: int
 def test_a_damaged_directory_is_refused(tmp_path: Path, content: bytes) -> None:
     why = refused(tmp_path, "a.zip", content)
     assert why.startswith("is not a zip archive, or is damaged (")
-    assert why.endswith("); make or fetch it anew")
+    assert why.endswith("); get the file again")
 
 
 def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_compressed_tar_is_refused(
     content = compress(tar_bytes())
     why = refused(tmp_path, "a.tar", content)
     assert why.startswith("is not a plain tar archive, or is damaged (")
-    assert why.endswith("); fetch it anew, or unpack a .tar.gz")
+    assert why.endswith("); get the file again, or unpack a .tar.gz")
     why = refused(tmp_path, f"a.tar.{kind}", content)
     assert why == (
         "is compressed as a whole, so that no photo can be read by itself; make it a .tar or a .zip"
@@ -272,7 +272,7 @@ def test_a_tar_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         why = refused(tmp_path, "a.tar", whole[:length])
         assert why.startswith(("is not a plain tar archive, or is damaged (", "is cut short: "))
     between_files = refused(tmp_path, "a.tar", whole[:size])
-    assert between_files == "is cut short: it has no end mark; fetch it anew"
+    assert between_files == "is cut short: it has no end mark; get the file again"
     assert find_photos(write(tmp_path / "a.tar", whole)).names == ("a.jpg", "b.jpg")
 
 
@@ -280,7 +280,7 @@ def test_a_tar_that_is_damaged_between_its_files_is_refused(tmp_path: Path) -> N
     damaged = bytearray(tar_bytes({"a.jpg": PHOTO, "b.jpg": PHOTO}, tarfile.USTAR_FORMAT))
     damaged[512 + len(PHOTO) + -len(PHOTO) % 512 + 3] ^= 1  # in the name of the second file
     why = refused(tmp_path, "a.tar", bytes(damaged))
-    assert why == "is damaged between its files; fetch it anew"
+    assert why == "is damaged between its files; get the file again"
 
 
 def test_joined_tars_are_refused(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_a_sparse_file_of_a_tar_is_left_out(tmp_path: Path) -> None:
     archive[148:156] = b"%06o\0 " % (sum(archive[:148]) + sum(archive[156:512]) + 8 * 32)
     photos = find_photos(write(tmp_path / "a.tar", bytes(archive)))
     assert photos.names == ("b.jpg",)
-    assert len(photos.source.remarks()) == 1
+    assert len(photos.remarks) == 1
 
 
 # Files that are not archives
@@ -388,7 +388,7 @@ def test_a_pipe_that_takes_the_place_of_an_archive_is_not_read(tmp_path: Path) -
         ("ssh://me:word@h/x.zip", "ssh://h/x.zip: ssh:// is not read; give a path or an address"),
         ("reference://x.zip", "reference://x.zip: reference:// is not read; give a path or"),
         ("ftp://h/x.zip?key", "ftp://h/x.zip?key: ftp:// is not read"),
-        ("http://me:word@h/photos/?key", "http://h/photos/: is not a .zip or a .tar; a web server"),
+        ("http://me:word@h/photos/?key", "http://h/photos/: is not a .zip or a .tar, and a web"),
         ("FILE:///none/x.zip", "/none/x.zip: cannot be read: No such file or directory"),
     ],
 )

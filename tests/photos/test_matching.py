@@ -2,9 +2,11 @@
 
 import json
 import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import pytest
+from archive_files import tar_bytes, zip_bytes
 from photo_files import error_of, touch, write_listing
 
 from vggnorm.errors import PhotoError
@@ -143,3 +145,85 @@ def test_many_photos_of_one_name_are_told_apart_without_a_look_at_each_pair() ->
     chosen, missing = match_listed(listed, found, Path("listing.json"))
     assert (chosen, missing) == (found[::2], 0)
     assert looks < 10 * count  # two hundred million for each pair
+
+
+# --- Ways to spell a path ---
+
+NFC = unicodedata.normalize("NFC", "Größe café.jpg")
+NFD = unicodedata.normalize("NFD", NFC)
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ("C:\\data\\train\\a.jpg", "train/a.jpg"),
+        ("\\\\server\\share\\a.jpg", "a.jpg"),
+        ("JPEGImages\\sub/a.jpg", "sub/a.jpg"),
+        ("./a.jpg", "a.jpg"),
+        ("../../media/upload/1/a.jpg", "a.jpg"),
+        ("/home/someone/set/a.jpg", "a.jpg"),
+        (NFC, NFD),
+        (NFD, f"sub/{NFC}"),
+        (f"{NFC[:3]}/a.jpg", f"{NFD[:4]}/a.jpg"),
+        ("my%20photo%20%232%20(1).jpg", "my photo #2 (1).jpg"),
+        ("my photo.jpg", "my%20photo.jpg"),
+        ("Gr%C3%B6%C3%9Fe%20caf%C3%A9.jpg", NFD),
+        ("upload%2F1%2Fa.jpg", "1/a.jpg"),
+        ("100%.jpg", "100%.jpg"),
+        ("a.JPG", "a.jpg"),
+        ("a.jpg", "a.JPG"),
+        ("A.b.Jpeg", "A.b.jpeG"),
+        ("https://host/x/a.jpg?raw=1", "x/a.jpg"),
+        ("https://host/x/a.jpg#part", "a.jpg"),
+        ("http://images.cocodataset.org/val2017/a.jpg", "val2017/a.jpg"),
+        ("a?.jpg", "a?.jpg"),
+        ("a#1.jpg", "a#1.jpg"),
+        ("a", "a"),
+    ],
+)
+def test_one_path_is_spelled_in_many_ways(entry: str, path: str) -> None:
+    found = ["other.jpg", path, "z/other.png"]
+    assert match_listed([entry], found, Path("listing.json")) == ([path], 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [("a.jpg", "A.jpg"), ("a.jpg", "a.jpeg"), ("a.jpg", "b/ba.jpg"), ("a", "a.jpg"), ("", "a.jpg")],
+)
+def test_other_names_are_other_photos(entry: str, path: str) -> None:
+    assert match_listed([entry], [path], Path("listing.json")) == ([], 1)
+
+
+def test_among_spellings_of_one_name_the_listed_one_is_meant() -> None:
+    listing = Path("listing.json")
+    for names in (NFC, NFD), ("a.jpg", "a.JPG"), ("a b.jpg", "a%20b.jpg"):
+        for name in names:
+            assert match_listed([name], names, listing) == ([name], 0)
+            assert match_listed([f"elsewhere/{name}"], names, listing) == ([name], 0)
+        assert match_listed(list(names), names, listing) == (list(names), 0)
+
+
+def test_a_name_that_fits_two_spellings_is_refused() -> None:
+    error = error_of(match_listed, ["a.Jpg"], ["x/a.jpg", "y/a.JPG"], Path("listing.json"))
+    assert error == (
+        "listing.json: a.Jpg may be x/a.jpg or y/a.JPG; give a folder that holds it once"
+    )
+
+
+def test_the_folder_counts_more_than_the_spelling() -> None:
+    found = [f"x/{NFD}", f"y/{NFC}"]
+    assert match_listed([f"x/{NFC}"], found, Path("listing.json")) == ([f"x/{NFD}"], 0)
+
+
+def test_two_spellings_of_one_file_are_one_photo() -> None:
+    assert match_listed(["a.jpg", "a.JPG"], ["a.jpg"], Path("listing.json")) == (["a.jpg"], 1)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_spellings_are_matched_in_archives_too(tmp_path: Path, kind: str) -> None:
+    files = {f"train/{NFD}": b"", "train/my photo.JPG": b"", "train/c.jpg": b""}
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(tar_bytes(files) if kind == "tar" else zip_bytes(files))
+    listing = write_listing(tmp_path, f"D:\\train\\{NFC}", "my%20photo.jpg")
+    photos = find_photos(path, annotations=listing)
+    assert (set(photos.names), photos.missing) == ({f"train/{NFD}", "train/my photo.JPG"}, 0)

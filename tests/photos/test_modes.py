@@ -1,14 +1,12 @@
 """How samples are read: TIFFs written byte by byte."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from photo_files import decode_file
+from photo_files import decode_file, make_tiff
 from PIL import Image
 
 from vggnorm.errors import PhotoError
@@ -30,32 +28,6 @@ def pack(samples: Samples, bits: int, order: str) -> bytes:
         int(row, 2).to_bytes(len(row) // 8)
         for row in (row.ljust(-len(row) % 8 + len(row), "0") for row in rows)
     )
-
-
-def make_tiff(
-    data: bytes, bits: int, photometric: int | None, order: str = "<", **more: int
-) -> bytes:
-    """Write a grey TIFF of 4 x 4 by its specification."""
-    if more.get("compression") == 8:
-        data = zlib.compress(data)
-    fields = {
-        256: 4,
-        257: 4,
-        258: bits,
-        259: more.get("compression", 1),
-        262: photometric,
-        273: 0,
-        277: 1,
-        278: 4,
-    }
-    fields |= {279: len(data), 284: more.get("planar"), 339: more.get("sample_format")}
-    fields = {tag: value for tag, value in fields.items() if value is not None}
-    fields[273] = 8 + 2 + 12 * len(fields) + 4
-    body = b"".join(
-        struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(fields.items())
-    )
-    mark = b"II" if order == "<" else b"MM"
-    return mark + struct.pack(f"{order}HIH", 42, 8, len(fields)) + body + bytes(4) + data
 
 
 def decode(folder: Path, content: bytes) -> Samples:

@@ -136,7 +136,7 @@ def test_transparent_parts_stay_white(tmp_path: Path) -> None:
 def count(folder: Path) -> int:
     reader = PhotoReader(find_photos(folder), PLAIN)
     list(reader.batches(2))
-    return reader.profile_count
+    return reader.noticed.with_profile
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_what_cannot_be_used_is_skipped_and_told(tmp_path: Path) -> None:
         SkippedPhoto("00.png", "is empty"),
         SkippedPhoto("04.png", "is empty"),
         SkippedPhoto("05.png", "is empty"),
-        SkippedPhoto("08.png", "is not an image, or is damaged"),
+        SkippedPhoto("08.png", "is not an image, but text"),
     ]
     assert (taken.used, taken.count, reader.total(taken)) == (5, 9, 9)
 
@@ -246,7 +246,7 @@ def test_reading_looks_ahead_but_not_far(tmp_path: Path, monkeypatch: pytest.Mon
 
     def count(_budget: PixelBudget, _source: Source, name: str, _geometry: Geometry) -> Decoded:
         decoded.append(name)
-        return Decoded(np.zeros((2, 2, 3), np.uint8), has_profile=False)
+        return Decoded(np.zeros((2, 2, 3), np.uint8), has_profile=False, lacks_end=False)
 
     monkeypatch.setattr("vggnorm.photos.reader.decode_within", count)
     batches = PhotoReader(make_list(33, tmp_path), SMALL).batches(2)

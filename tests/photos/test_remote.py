@@ -117,6 +117,18 @@ def test_lists_are_not_kept_where_nothing_can_be_written(
     assert "a.jpg" in find_photos(serve(served, "a.tar")).names
 
 
+def test_a_user_without_a_home_folder_keeps_no_lists(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def have_none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", have_none)
+    photos = find_photos(serve(served, "a.tar"))
+    assert photos.names
+
+
 def test_annotations_have_an_address(served: Served, tmp_path: Path) -> None:
     served.files["/x/list.json"] = write_listing(tmp_path, "b.png").read_bytes()
     address = f"{served.url}/x/list.json"

@@ -42,10 +42,10 @@ def test_what_only_looks_like_a_photo_is_skipped(tmp_path: Path) -> None:
     assert reasons == {
         "circle.jpg": "cannot be read: Too many levels of symbolic links",
         "device.jpg": not_regular,
-        "line\nbreak.jpg": "is not an image, or is damaged",
+        "line\nbreak.jpg": "is not an image, but text",
         "nothing.jpg": "cannot be read: No such file or directory",
         "socket.jpg": not_regular,
-        "\udcff.jpg": "is not an image, or is damaged",
+        "\udcff.jpg": "is not an image, but text",
     }
 
 

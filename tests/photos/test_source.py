@@ -2,7 +2,6 @@
 
 import io
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +15,7 @@ from vggnorm.photos.geometry import Geometry
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.reader import PhotoReader
 from vggnorm.photos.skipped import SkippedPhoto
-from vggnorm.photos.source import Source, Stamp
+from vggnorm.photos.source import Contents, Source, Stamp
 from vggnorm.photos.taken import Taken
 
 SMALL = Geometry(8, "crop", "bilinear")
@@ -37,8 +36,8 @@ class Memory(Source):
     def locate(self, name: str = "") -> str:
         return f"memory:{name}"
 
-    def names(self) -> Iterator[str]:
-        yield from self.files
+    def contents(self) -> Contents:
+        return Contents(list(self.files), [])
 
     def stamp(self, name: str) -> Stamp | None:
         return Stamp(len(self.files[name]), self.changes) if name in self.files else None

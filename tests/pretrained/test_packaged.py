@@ -30,11 +30,12 @@ def test_without_means_the_genuine_network_is_normalized(
         "vgg16, 4224 filters in 13 layers, normalized with means over 751 photos, saved as "
         "norm.h5\n"
     )
-    source, known, better = result.stderr.splitlines()
+    source, known, better, output = result.stderr.splitlines()
     path = source.rpartition(": ")[2]
     assert "over 751 photos of COCO" in source
     assert "is 2% in blocks 1 to 4 and 7% in block5_conv3" in known
     assert "vggnorm compute-means --data PHOTOS" in better
+    assert output.startswith("the network's output is divided by the means of block5_conv3")
     assert "photos    751 used" in run("inspect", path).stdout
     assert "photos    751 used" in run("inspect", "norm.h5").stdout
     result = run("verify", "norm.h5", "--data", sample_photos, *weights)

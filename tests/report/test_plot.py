@@ -289,6 +289,15 @@ def test_without_a_measurement_a_line_shows_what_the_rule_gives(some: FilterMean
     assert_vertical(lines_of(axes)["after, by the rule: 1"], 1)
 
 
+def test_the_line_says_what_does_not_become_1(some: FilterMeans) -> None:
+    # With a bound of 1, the filter with the mean 0.5 is left as it is.
+    (axes,) = plot_before_after(some.with_max_scale(1)).axes
+    assert_vertical(lines_of(axes)["after, by the rule: 1\n(smaller: 1)"], 1)
+    recipe = replace(some.recipe, output_layers=("conv3",), keep_output=True)
+    (axes,) = plot_before_after(replace(some, recipe=recipe)).axes
+    assert_vertical(lines_of(axes)["after, by the rule: 1\n(not conv3)"], 1)
+
+
 def test_every_layer_has_a_panel(some: FilterMeans, make_means: Make) -> None:
     after = make_means(
         "chain_norm.h5", conv1=[1.0, 0.9, 1.1], conv2=[1.2, 0.8, 1.0], conv3=[1.0, 1.0]

@@ -26,6 +26,7 @@ from vggnorm.means.recipe import Recipe
 from vggnorm.means.sums import Sums
 from vggnorm.photos.finding import find_photos
 from vggnorm.photos.folder import Folder
+from vggnorm.photos.noticed import NOTHING_NOTICED
 from vggnorm.photos.skipped import SkippedPhoto
 from vggnorm.photos.taken import NOTHING_TAKEN, Taken
 from vggnorm.run import engine
@@ -110,6 +111,9 @@ def require_equal_moments(found: Moments, expected: Moments) -> None:
         np.testing.assert_array_equal(
             found.squared_deviation[layer], expected.squared_deviation[layer]
         )
+        assert found.cubed_deviation is not None
+        assert expected.cubed_deviation is not None
+        np.testing.assert_array_equal(found.cubed_deviation[layer], expected.cubed_deviation[layer])
 
 
 # With real networks, in threads
@@ -242,7 +246,7 @@ def test_an_archive_gives_what_its_folder_gives(
     found = measure(model, f"photos.{kind}", **options, engine=engine)
     require_equal(found, measure(model, folder, **options))
     sent = engine.blocks[1].photos
-    assert sorted(sent.source.names()) == sorted(sent.names)  # and not all of the archive
+    assert sorted(sent.source.contents().names) == sorted(sent.names)  # and not all of the archive
     name = sent.names[0]
     monkeypatch.chdir("/")  # where a worker may run
     assert sent.source.open(name).read() == (folder / name).read_bytes()
@@ -255,6 +259,19 @@ def test_colour_profiles_are_counted(model: Any, tmp_path: Path) -> None:
     said: list[str] = []
     measure(model, tmp_path, size=SIDE, batch_size=BATCH, engine=Threads(), say=said.append)
     assert any(line.startswith("20 photos carry a colour profile other than sRGB") for line in said)
+
+
+@pytest.mark.parametrize("engine", [None, Threads])
+def test_photos_without_an_end_are_counted(
+    model: Any, tmp_path: Path, engine: type[Threads] | None
+) -> None:
+    for number in range(20):
+        content = make_bytes(make_noise(SIDE, SIDE, seed=number), "JPEG")
+        (tmp_path / f"{number:02}.jpg").write_bytes(content[:-2] if number else content)
+    said: list[str] = []
+    options: dict[str, Any] = {"engine": engine()} if engine else {}
+    measure(model, tmp_path, size=SIDE, batch_size=BATCH, say=said.append, **options)
+    assert "19 JPEGs lack the mark of the end, but no pixels; used" in said
 
 
 def test_what_does_not_go_with_an_engine(model: Any, folder: Path) -> None:
@@ -313,7 +330,7 @@ class Desk:
                 sums.append(Sums(taken))
             else:
                 sums.append(Sums(Taken(1), Moments.of({"conv": np.array([[float(number)]])})))
-        return Measured(sums, 0)
+        return Measured(sums, NOTHING_NOTICED)
 
     @property
     def cut(self) -> list[tuple[str, str]]:

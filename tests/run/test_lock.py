@@ -1,7 +1,7 @@
 """One run at a time writes an output, and no lock outlives its process."""
 
 import contextlib
-import fcntl
+import errno
 import os
 import re
 import signal
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from vggnorm.errors import OutputError
+from vggnorm.errors import NotGuaranteedWarning, OutputError
 from vggnorm.run.lock import locked
+
+fcntl = pytest.importorskip("fcntl", reason="needs the locks of a Unix system")
 
 HOLD = """import sys, time
 from vggnorm.run.lock import locked
@@ -110,6 +112,62 @@ def test_a_file_that_its_holder_removes_meanwhile_is_not_enough(
         assert file.exists()
         with pytest.raises(OutputError, match="is being made by"), locked(output):
             pytest.fail("locked twice")
+
+
+def answer(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system answer every call for a lock with an error."""
+
+    def refuse(_handle: int, _operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+NO_LOCKS = [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL]
+
+
+@pytest.mark.parametrize("number", NO_LOCKS, ids=errno.errorcode.get)
+def test_where_there_are_no_locks_it_goes_on_and_says_so_once(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(number, monkeypatch)
+    output = tmp_path / "means.npy"
+    text = re.escape(f"{output}: its file system has no locks ({os.strerror(number)}); make sure")
+    with pytest.warns(NotGuaranteedWarning, match=text) as said, locked(output) as is_held:
+        assert not is_held
+    assert len(said) == 1
+    with locked(output) as is_held:  # a warning would be an error here
+        assert not is_held
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_are_no_locks_the_file_of_another_run_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another machine may have the same folder with locks.
+    answer(errno.ENOSYS, monkeypatch)
+    (tmp_path / "means.npy.lock").touch()
+    with pytest.warns(NotGuaranteedWarning), locked(tmp_path / "means.npy"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["means.npy.lock"]
+
+
+def test_a_lock_that_fails_for_another_reason_is_an_error_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        answer(errno.EIO, patched)
+        text = (
+            r"means\.npy\.lock: cannot be locked: Input/output error; give the output another name"
+        )
+        with pytest.raises(OutputError, match=text), locked(tmp_path / "means.npy"):
+            pytest.fail("locked")
+    (tmp_path / "means.npy.lock").unlink()
+    (tmp_path / "means.npy.lock").mkdir()
+    with pytest.raises(OutputError, match="another name"), locked(tmp_path / "means.npy"):
+        pytest.fail("locked")
+    with locked(tmp_path / "other.npy") as is_held:  # as it says
+        assert is_held
 
 
 def test_a_folder_that_takes_no_lock_is_an_output_error() -> None:

@@ -1,19 +1,18 @@
 """The progress of a run: lines in a log file, a bar on a terminal."""
 
-import fcntl
+import io
 import os
-import pty
 import re
 import struct
 import subprocess
 import sys
-import termios
 import time
+from pathlib import Path
 
 import pytest
 
 from vggnorm.run import progress
-from vggnorm.run.progress import progress_bar
+from vggnorm.run.progress import progress_bar, say
 
 
 def test_a_log_file_gets_whole_lines(
@@ -55,11 +54,25 @@ def test_what_an_earlier_run_did_does_not_count_for_the_speed(
     assert float(rate[1]) <= 10
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_run_goes_on_when_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full, write_through=True))
+        with pytest.raises(OSError, match="No space left"):
+            print("a line", file=sys.stderr, flush=True)  # noqa: T201
+        with progress_bar() as show:
+            show(0, 100, None)
+            show(32, 100, None)
+            say("a line")
+
+
 def test_a_terminal_gets_a_bar() -> None:
     program = (
         "from vggnorm.run.progress import progress_bar\n"
         "with progress_bar() as show: show(0, 100, None); show(50, 100, 0.1); show(100, 100, 0.1)"
     )
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))  # not on Windows
     terminal, line = pty.openpty()
     fcntl.ioctl(line, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     subprocess.run([sys.executable, "-c", program], stderr=line, check=True)

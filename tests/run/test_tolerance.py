@@ -43,8 +43,8 @@ def silenced(means: FilterMeans, layer: str) -> FilterMeans:
 
 
 def test_95_of_100_filters_are_known_to_it(recipe: Recipe) -> None:
-    # The relative standard errors are 1 to 100 %, in any order. The 95th is 95 %, and half the
-    # width of the interval is 1.96 times that.
+    # The relative standard errors are 1 to 100 %, in any order. The 95th is 95 %, and the
+    # interval, which four photos leave symmetric, reaches 1.96 times that.
     errors = 2 * np.random.default_rng(0).permutation(np.arange(1, 101)) / 100
     assert make_means(recipe, list(errors)).uncertainty == pytest.approx(1.96 * 0.95, rel=1e-12)
 
@@ -154,6 +154,37 @@ def test_a_run_that_was_interrupted_stops_at_the_same_photo(
         progress=lambda done, *_: told.append(done),
     )
     assert told == [whole.image_count]  # nothing is left to do
+
+
+def test_a_checkpoint_of_a_former_version_goes_on_with_symmetric_intervals(
+    model: Any, folder: Path, tmp_path: Path
+) -> None:
+    calls = iter(range(1000))
+    with pytest.raises(StoppedError):
+        measure(
+            model, folder, **OPTIONS, checkpoint=tmp_path / "kept", stop=lambda: next(calls) == 7
+        )
+    kept = load_means(tmp_path / "kept")
+    former = replace(kept, measured=replace(kept.measured, cubed_deviation=None))
+    save_means(former, tmp_path / "kept", force=True)
+    means = measure(model, folder, **OPTIONS, checkpoint=tmp_path / "kept")
+    whole = measure(model, folder, **OPTIONS)
+    assert means.measured.cubed_deviation is None
+    assert whole.measured.cubed_deviation is not None
+    for layer, mean in whole.mean.items():
+        np.testing.assert_array_equal(means.mean[layer], mean)
+        np.testing.assert_array_equal(
+            means.squared_deviation[layer], whole.squared_deviation[layer]
+        )
+
+
+def test_it_is_the_longer_side_that_counts(recipe: Recipe) -> None:
+    # Of 100 photos, a filter fires in 20. Its interval reaches further up than down.
+    values = np.zeros((100, 1))
+    values[:20] = 1
+    means = FilterMeans(Moments.of({"conv": values}), recipe)
+    assert means.uncertainty == pytest.approx(means.interval.above["conv"][0] / 0.2)
+    assert means.uncertainty > 1.96 * means.std_error["conv"][0] / 0.2
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, -0.1, float("nan")])

@@ -174,8 +174,8 @@ def _make_engine(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     callback=refuse_nan,
     metavar="E",
-    help="Stop when 95 % of the filters that fire are known to E, such as 0.05 for 5 %: half the "
-    "width of the 95 % confidence interval, relative to the mean. Checked after each batch, from "
+    help="Stop when 95 % of the filters that fire are known to E, such as 0.05 for 5 %: the longer "
+    "side of the 95 % confidence interval, relative to the mean. Checked after each batch, from "
     "100 photos on.",
 )
 @click.option(
@@ -310,7 +310,12 @@ def command(
         from vggnorm.network.storage import load_network
 
         model = load_network(
-            network, weights, include_top=include_top, pooling=pooling, padding=padding
+            network,
+            weights,
+            include_top=include_top,
+            pooling=pooling,
+            padding=padding,
+            say=say,
         )
         geometry = geometry_for(
             model, size, fit=fit, interpolation=interpolation, color_profiles=color_profiles

@@ -1,6 +1,7 @@
 """The program `vggnorm`: what holds for all of its commands."""
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from typing import Any
 
 import click
 
-from vggnorm.errors import VggnormError
+from vggnorm.errors import NotGuaranteedWarning, VggnormError
 from vggnorm.report.printable import echo, printable
 from vggnorm.run import signals
+from vggnorm.run.progress import say
 from vggnorm.run.startup import open_closed_streams
 from vggnorm.version import __version__
 
@@ -29,7 +31,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with signals.raising(), _printable_usage():
+            with signals.raising(), _printable_usage(), _warnings_as_lines():
                 return super().invoke(ctx)
         except VggnormError as error:
             raise click.ClickException(printable(error)) from error
@@ -48,6 +50,25 @@ def _printable_usage() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show what the system does not guarantee as a line of the program's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NotGuaranteedWarning)
+        show = warnings.showwarning
+
+        def show_as_line(
+            message: Warning | str, category: type[Warning], *where: Any, **more: Any
+        ) -> None:
+            if issubclass(category, NotGuaranteedWarning):
+                say(f"warning: {message}")
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = show_as_line
+        yield
+
+
 @click.group(
     cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
 )
@@ -61,6 +82,8 @@ def main() -> None:
     vggnorm compute-means --data coco/
     vggnorm normalize --means means.npy -o vgg16_norm.h5
     """  # noqa: D301  click's mark for lines that are not to be wrapped
+    # The program draws into files only. Another one's setting may name what is not installed.
+    os.environ["MPLBACKEND"] = "agg"
     warnings.filterwarnings("ignore", module="PIL")  # the summary names each damaged photo
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The name of a file may have characters that the terminal's encoding does not have.

@@ -147,7 +147,7 @@ def photos_options(command: Callable[..., None]) -> Callable[..., None]:
     annotations = click.option(
         "--annotations",
         metavar="FILE|ADDRESS",
-        help="COCO instances or captions file. Only the photos listed in it are used.",
+        help="COCO annotation file of any kind. Only the photos listed in it are used.",
     )
     category = click.option(
         "--category",
@@ -196,6 +196,7 @@ def load_original(
         include_top=recipe.include_top and is_vgg,
         pooling=pooling or measured_pooling,
         padding=recipe.padding,
+        say=say,
     )
 
 

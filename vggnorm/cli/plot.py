@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vggnorm.cli.options import force_option, output_option
+from vggnorm.disk import check_output
 from vggnorm.errors import MeansError
 from vggnorm.files.formats import load_means, open_weights
 from vggnorm.files.weights_file import Kind
 from vggnorm.report.printable import echo
+from vggnorm.run.startup import have_temporary_folder
 
 if TYPE_CHECKING:
     from vggnorm.means.filter_means import FilterMeans
@@ -51,6 +53,8 @@ def command(
     means that it was made with, and the value 1 that they become. With AFTER.npy, the means that
     compute-means measured on the normalized network, draw before and after.
     """
+    check_output(output, force=force)
+    have_temporary_folder(output.parent)  # matplotlib may want one when it is imported
     # matplotlib and scipy take a second to import.
     from vggnorm.report.plot import (
         check_figure_output,

@@ -18,6 +18,7 @@ from vggnorm.cli.options import (
 )
 from vggnorm.files.formats import load_means, open_weights
 from vggnorm.files.keras_file import MODELS
+from vggnorm.means.recipe import MAX_BATCH
 from vggnorm.report.printable import echo_json, echo_report
 from vggnorm.run.progress import progress_bar, say
 from vggnorm.run.startup import import_keras
@@ -29,6 +30,13 @@ from vggnorm.run.startup import import_keras
 @network_file_option
 @weights_option
 @limit_option
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1, max=MAX_BATCH),
+    default=8,
+    metavar="N",
+    help="Number of photos that both networks are run on at a time.",
+)
 @json_option
 def command(
     *,
@@ -39,6 +47,7 @@ def command(
     network: str | None,
     weights: str,
     limit: int,
+    batch_size: int,
     as_json: bool,
 ) -> None:
     """Check on photos that the file NORMALIZED keeps its promises.
@@ -59,7 +68,15 @@ def command(
     if network is not None and network not in vgg.NETWORKS:
         _require_as_keras_loads(Path(network))
     with progress_bar() as progress:
-        report = verify(model, normalized, photos, means, limit=limit, progress=progress)
+        report = verify(
+            model,
+            normalized,
+            photos,
+            means,
+            limit=limit,
+            batch_size=batch_size,
+            progress=progress,
+        )
     if as_json:
         echo_json(report.to_dict())
     else:

@@ -15,12 +15,16 @@ weights.
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+from vggnorm.files import operations
+from vggnorm.files.nested_config import MODELS, is_model, model_calls
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Layers that hold layers are not here: vggnorm does not normalize networks with them.
+# Layers that hold layers are not here: vggnorm does not normalize networks with them. Models inside
+# a model are let through by `vggnorm.files.nested_config.is_model`.
 LAYERS = _words(
     """
     Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention AutoContrast
@@ -31,10 +35,13 @@ LAYERS = _words(
     GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
     GroupNormalization GroupQueryAttention Identity InputLayer LayerNormalization LeakyReLU
     MaxPooling1D MaxPooling2D MaxPooling3D Maximum Minimum MultiHeadAttention Multiply
-    Normalization PReLU Permute RMSNormalization RandomBrightness RandomContrast RandomCrop
-    RandomFlip RandomRotation RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape
-    Resizing SeparableConv1D SeparableConv2D Softmax SpatialDropout1D SpatialDropout2D
-    SpatialDropout3D Subtract UnitNormalization UpSampling1D UpSampling2D UpSampling3D
+    Normalization PReLU Permute RMSNormalization RandomBrightness RandomColorDegeneration
+    RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip
+    RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective
+    RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear
+    RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing SeparableConv1D
+    SeparableConv2D Softmax Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D
+    Subtract UnitNormalization UpSampling1D UpSampling2D UpSampling3D
     ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """
 )
@@ -60,10 +67,12 @@ ACTIVATIONS = _words(
     """
 )
 
-MODELS = frozenset(["Functional", "Model", "Sequential"])
+# More calls of layers than any network has. A model that calls a model twice, which calls another
+# one twice, and so on, would keep Keras busy for ever.
+MAX_CALLS = 50_000
 
 # Values that JSON has no word for; Keras does not make objects of them.
-VALUES = frozenset(["__keras_tensor__", "__tuple__", "__numpy__", "TensorShape"])
+VALUES = operations.VALUES | {"__numpy__", "TensorShape"}
 
 # The module under which Keras 3 writes each class. Keras 2 wrote many without a module.
 MODULES: Mapping[str, frozenset[str]] = {
@@ -72,6 +81,7 @@ MODULES: Mapping[str, frozenset[str]] = {
     "keras.regularizers": REGULARIZERS,
     "keras.constraints": CONSTRAINTS,
     "keras": frozenset(["DTypePolicy", "FloatDTypePolicy"]),
+    **operations.OPERATIONS,
 }
 
 FUNCTION_MODULES = (None, "builtins", "keras.activations")  # None: without a module
@@ -94,10 +104,15 @@ HAZARDS = {
     "StringLookup": "may read other files",
     "IntegerLookup": "may read other files",
     "TextVectorization": "may read other files",
-    "Functional": "is a model inside a model",
-    "Sequential": "is a model inside a model",
     "compile_config": "is to be compiled, as only a whole model is",
 }
+
+
+CODE = ("Lambda", "__lambda__")
+
+
+class CodeInFileError(ValueError):
+    """A layer whose code is in the file. Neither Keras nor vggnorm could copy it, once loaded."""
 
 
 def require_known(config: Any, registered: Container[str] = ()) -> None:
@@ -110,20 +125,45 @@ def require_known(config: Any, registered: Container[str] = ()) -> None:
             let through.
 
     Raises:
+        CodeInFileError: it has a layer whose code is in the file.
         ValueError: it is not the configuration of a functional or sequential model, or it names
             something else; the text says which layer and what.
     """
     match config:
-        case {"class_name": str(class_name), "config": {"layers": list(layers)} as model} if (
+        case {"class_name": str(class_name), "config": {"layers": list()} as model} if (
             class_name in MODELS
         ):
             pass
         case _:
             raise ValueError("its configuration is not that of a functional or sequential model")
-    for layer in layers:
-        _require_harmless_layer(layer, registered)
+    _require_harmless_model(model, "the model", registered)
+    if model_calls(model) > MAX_CALLS:
+        raise ValueError(
+            f"the models inside it call layers more than {MAX_CALLS:,} times, as no network does"
+        )
+
+
+def _require_harmless_model(
+    model: Mapping[str, Any], where: str, registered: Container[str]
+) -> None:
+    """Refuse the settings of a model, or of a model inside it, if they name anything else."""
+    for layer in model["layers"]:
+        if is_model(layer):
+            _require_harmless_model_inside(layer, registered)
+        else:
+            _require_harmless_layer(layer, registered)
     rest = {key: value for key, value in model.items() if key != "layers"}
-    _require_known(rest, "the model", registered)
+    _require_known(rest, where, registered)
+
+
+def _require_harmless_model_inside(layer: Mapping[str, Any], registered: Container[str]) -> None:
+    where = f"layer {layer['config'].get('name')!s:.60}"
+    _require_harmless_model(layer["config"], where, registered)
+    named = ("class_name", "config", "module", "registered_name")  # `is_model` has looked at these
+    rest = {key: value for key, value in layer.items() if key not in named}
+    _require_known(rest, where, registered)
+    for call in _calls(layer):
+        _require_call_on_tensor(call, where)
 
 
 def _require_harmless_layer(layer: Any, registered: Container[str]) -> None:
@@ -142,7 +182,8 @@ def _require_harmless_layer(layer: Any, registered: Container[str]) -> None:
 def _require_known(part: Any, where: str, registered: Container[str]) -> None:
     for named in _named(part):
         if not _is_known(named, registered):
-            raise ValueError(f"{where} {_description(named)}")
+            kind = CodeInFileError if named["class_name"] in CODE else ValueError
+            raise kind(f"{where} {_description(named)}")
 
 
 def _require_no_layer_inside(layer: Mapping[str, Any], where: str) -> None:
@@ -151,7 +192,7 @@ def _require_no_layer_inside(layer: Mapping[str, Any], where: str) -> None:
     Keras builds it before anything knows its size. What the weights of other layers take is counted
     before they are made, see `vggnorm.network.room`.
     """
-    if layer["class_name"] not in LAYERS:
+    if layer["class_name"] not in LAYERS | operations.NAMES:
         return  # a layer of the running program, which knows what it takes
     settings = dict(layer["config"])
     if isinstance(settings.get("activation"), dict):  # only here does Keras itself write a layer
@@ -165,7 +206,8 @@ def _require_no_layer_inside(layer: Mapping[str, Any], where: str) -> None:
 
 def _require_arrays_of_numbers(layer: Mapping[str, Any], where: str) -> None:
     for named in _named(layer):
-        if named["class_name"] == "__numpy__" and not _is_array_of_numbers(named.get("config")):
+        is_array = named["class_name"] in ("__numpy__", "__tensor__")
+        if is_array and not _is_array_of_numbers(named.get("config")):
             raise ValueError(f"{where} holds an array of another type than numbers")
 
 
@@ -179,7 +221,7 @@ def _calls(layer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _is_array_of_numbers(config: Any) -> bool:
     match config:
-        case {"value": list(), "dtype": str(dtype)}:
+        case {"value": list() | int() | float(), "dtype": str(dtype)}:
             return dtype in NUMBER_TYPES
         case _:
             return False

@@ -1,6 +1,7 @@
 """An open file of Keras: a model or weights, in HDF5 or in a `.keras` archive."""
 
-from collections.abc import Container
+import json
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +15,27 @@ from vggnorm.files.conventions import CONVENTIONS
 from vggnorm.files.keras_weights import (
     CONVENTION,
     backends_of,
+    holds_names,
     is_keras3_layout,
+    layers_apart,
     read_layers,
     to_text,
 )
 from vggnorm.files.layouts import LAYOUTS
+from vggnorm.files.older_config import to_newest
 from vggnorm.files.stored_means import read_stored_means
 from vggnorm.files.tensor import Layers, Tensor
+from vggnorm.files.unnamed_layers import KindAndName, named_in_order
 from vggnorm.files.untrusted import parse_model_config
+from vggnorm.files.vgg_by_order import names_by_order
 from vggnorm.files.vgg_config import POOLING, is_plain_vgg
-from vggnorm.files.vgg_weights import NOT_KNOWN, TakenAs, VggWeights, read_layout
+from vggnorm.files.vgg_weights import (
+    NOT_KNOWN,
+    TakenAs,
+    VggWeights,
+    networks_in,
+    read_layout,
+)
 from vggnorm.files.weights_file import Kind, WeightsFile, config_of, taken_as_by_numbers
 from vggnorm.means.filter_means import FilterMeans
 
@@ -62,10 +74,44 @@ class KerasFile(WeightsFile):
     def layers(self) -> Layers:
         """Layer name -> its weights in Keras's order and axes, which are read on demand.
 
+        A layer inside a model is named by its path, such as `vgg16.block1_conv1`.
+        """
+        if self.is_keras3_layout:  # which has each layer by itself
+            return self.layers_as_written
+        layers: dict[str, list[Tensor]] = {}
+        models = _names_of_models(_attribute(self._file, "model_config", self.path))
+        for layer, paths in layers_apart(self._file, self.path, models).items():
+            if not paths:
+                layers[layer] = []
+            for path, tensor in zip(paths, self.layers_as_written[layer], strict=True):
+                layers.setdefault(path, []).append(tensor)
+        return layers
+
+    @cached_property
+    def layers_as_written(self) -> Layers:
+        """Layer name -> its weights; an .h5 file has all weights of a model inside together.
+
         Keras's own reader takes all that a file lists for a layer into memory before it looks how
         much a layer needs.
         """
-        return read_layers(self._file, self.path)
+        layers = read_layers(self._file, self.path)
+        if self._archived_config is None:
+            return layers
+        model = _kinds_and_names(self._archived_config)
+        if not self.names_layers:
+            layers = named_in_order(layers, model) or layers
+        order = {name: place for place, (_, name) in enumerate(model)}
+        return dict(sorted(layers.items(), key=lambda item: order.get(item[0], len(order))))
+
+    @property
+    def is_in_network_order(self) -> bool:
+        """Whether the layers come in the order of the network, and not kind by kind."""
+        return not self.is_keras3_layout or self._archived_config is not None
+
+    @property
+    def names_layers(self) -> bool:
+        """Whether the weights are listed under the names of their layers."""
+        return not self.is_keras3_layout or holds_names(self._file)
 
     @cached_property
     def vgg(self) -> VggWeights:
@@ -78,7 +124,9 @@ class KerasFile(WeightsFile):
 
     @cached_property
     def _plain(self) -> VggWeights:
-        return plain_vgg(self.layers, self.config(), self.path)
+        names = names_by_order(self.layers) or {}
+        layers = {names.get(name, name): tensors for name, tensors in self.layers.items()}
+        return plain_vgg(layers, self.config(), self.path)
 
     @cached_property
     def taken_as(self) -> TakenAs:
@@ -122,6 +170,33 @@ class KerasFile(WeightsFile):
         return read_stored_means(self._file, self.path)
 
 
+def _kinds_and_names(config: bytes) -> list[KindAndName]:
+    """List the layers of a configuration."""
+    return [(kind, name) for kind, name, _ in _layers_in(config)]
+
+
+def _names_of_models(config: Any) -> set[str]:
+    """Name the layers of a configuration that are models, and so have layers of their own."""
+    return {name for _, name, settings in _layers_in(config) if "layers" in settings}
+
+
+def _layers_in(config: Any) -> Iterator[tuple[str, str, Container[str]]]:
+    """Give the kind, the name and the settings of each layer of a configuration.
+
+    The configuration is not checked yet, so only texts are taken from it.
+    """
+    try:
+        model = to_newest(json.loads(config))
+    except (RecursionError, TypeError, ValueError):
+        return
+    match model:
+        case {"config": {"layers": list(layers)}}:
+            for layer in layers:
+                match layer:
+                    case {"class_name": str(kind), "config": {"name": str(name)} as settings}:
+                        yield kind, name, settings
+
+
 def plain_vgg(layers: Layers, config: dict[str, Any] | None, path: Path) -> VggWeights:
     """Take the weights of a model of Keras as those of a VGG.
 
@@ -138,6 +213,11 @@ def plain_vgg(layers: Layers, config: dict[str, Any] | None, path: Path) -> VggW
     for layer, weights in layers.items():
         names = WEIGHT_NAMES.get(len(weights), tuple(map(str, range(len(weights)))))
         tensors |= {f"{layer}/{name}": weight for name, weight in zip(names, weights, strict=True)}
+    if config is not None and not networks_in(tensors, LAYOUTS["keras"]):
+        raise NetworkError(
+            f"{path}: is a model of another network than a VGG, which only an .h5 file can hold; "
+            "write it to one, with normalize or vggnorm.save_network"
+        )
     found = read_layout(tensors, LAYOUTS["keras"], path)
     if config is None:
         return found
@@ -147,7 +227,8 @@ def plain_vgg(layers: Layers, config: dict[str, Any] | None, path: Path) -> VggW
     if found.surplus or not is_plain_vgg(config, config_of(found)):
         raise NetworkError(
             f"{path}: is a model of Keras that differs from a plain VGG in more than its weights, "
-            "which files of other programs cannot say; use an .h5 file"
+            "which only an .h5 file can hold; write it to one, with normalize or "
+            "vggnorm.save_network"
         )
     return found
 

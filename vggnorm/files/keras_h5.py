@@ -71,8 +71,12 @@ def write_h5(
     Raises:
         OutputError: the operating system cannot write the file.
     """
+    # If the disk is full, the view of the stream must not outlive it, as it would in the frames of
+    # `Path.write_bytes`: collecting both as garbage has crashed Python 3.12.
+    stream = _image(model_config, weights, means, convention)
     with replacing(path) as temporary:
-        temporary.write_bytes(_image(model_config, weights, means, convention).getbuffer())
+        with stream.getbuffer() as content, temporary.open("wb") as file:
+            file.write(content)
         _check_written(temporary, weights)
 
 

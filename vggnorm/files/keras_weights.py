@@ -5,25 +5,36 @@ file or under `model_weights` in a model file. Attributes list the layers and ea
 
 Keras 3, in a file that ends in `.weights.h5` or in a `.keras` archive: a group for each layer under
 `layers`, called after the layer's kind and its count, as `conv2d_1`. The weights in it are called
-`vars/0`, `vars/1` and so on, and an attribute holds the layer's own name. A layer that is made of
-other layers has further groups, which are not read here.
+`vars/0`, `vars/1` and so on, and an attribute holds the layer's own name. A model inside has groups
+`layers` of its own, and its layers are named by their paths, as `vgg16.block1_conv1`. Other layers
+that are made of layers have further groups, which are not read here. Earlier files do not hold the
+names, see `vggnorm.files.unnamed_layers`; those of TensorFlow 2.12 and 2.13 have another group in
+the place of `layers`, and count in twos.
 
 The kernels are taken as they stand. Theano turned kernels by 180 degrees when it convolved, and
 TensorFlow does not. Keras 2 wrote into a file which backend its kernels are for; those for Theano
 are refused. Keras 1 did not, and nothing else in such a file tells; see docs/weights.md.
 """
 
+from collections.abc import Container, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import h5py
+import ml_dtypes
 import numpy as np
 
 from vggnorm.errors import NetworkError
+from vggnorm.files.older_config import allowed_name
 from vggnorm.files.tensor import Array, Layers, Tensor, require_within_float32
 
 CONVENTION = "vggnorm_convention"  # the attribute that says how a network takes photos
+
+TWO_BYTES = np.dtype("V2")  # how h5py gives bfloat16, which HDF5 does not have
+
+# The group of the layers in the layout of Keras 3, and what TensorFlow 2.12 and 2.13 called it.
+ROOTS = ("layers", "_layer_checkpoint_dependencies")
 
 # What h5py raises when a file is damaged, or is laid out in another way.
 DAMAGED = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
@@ -66,6 +77,46 @@ def read_layers(file: h5py.File, path: Path) -> Layers:
     }
 
 
+def layers_apart(file: h5py.File, path: Path, models: Container[str]) -> dict[str, list[str]]:
+    """Tell which layer each weight is of, also where a file holds those of a model together.
+
+    Args:
+        file: the file.
+        path: its name, for messages.
+        models: the names of layers that are known to be models.
+
+    Returns:
+        Name of a layer in the file -> for each of its weights, the path of the layer that it is of:
+        `vgg16.block1_conv1` in an .h5 file that holds the weights of `vgg16`.
+
+    Raises:
+        NetworkError: as of `find_datasets`.
+    """
+    return {
+        layer: _paths(layer, datasets, is_model=layer in models)
+        for layer, datasets in find_datasets(file, path).items()
+    }
+
+
+def _paths(layer: str, datasets: list[h5py.Dataset], *, is_model: bool) -> list[str]:
+    """Give the path of the layer that each weight of a layer in a file is of.
+
+    Keras 2 names a weight `block1_conv1/kernel:0`, and Keras 3 `block1_conv1/kernel`. Only a model
+    has kernels of convolutions under more than one name.
+    """
+    inside = [_name_inside(layer, dataset) for dataset in datasets]
+    holds_maps = any(len(dataset.shape) == 4 for dataset in datasets)
+    if not is_model and (not holds_maps or len(set(inside)) < 2):
+        return [layer] * len(datasets)
+    return [f"{layer}.{name}" for name in inside]
+
+
+def _name_inside(layer: str, dataset: h5py.Dataset) -> str:
+    """Give the name of the layer inside from the name of a weight, with dots."""
+    name = str(dataset.name).partition(f"/{layer}/")[2].rpartition("/")[0]
+    return name.removeprefix(f"{layer}/").replace("/", ".")
+
+
 def read_array(dataset: h5py.Dataset, layer: str, path: Path) -> Array:
     """Read one weight.
 
@@ -75,6 +126,8 @@ def read_array(dataset: h5py.Dataset, layer: str, path: Path) -> Array:
     """
     try:
         array: Array = dataset[()]
+        if dataset.dtype == TWO_BYTES:
+            array = array.view(ml_dtypes.bfloat16)
     except (OSError, RuntimeError) as error:
         raise NetworkError(
             f"{path}: the weights of layer {layer} cannot be read: {error}"
@@ -85,7 +138,14 @@ def read_array(dataset: h5py.Dataset, layer: str, path: Path) -> Array:
 
 def is_keras3_layout(file: h5py.File) -> bool:
     """Tell whether the weights are laid out as in a `.weights.h5` of Keras 3."""
-    return "layers" in file and not {"layer_names", "layer_names0"} & file.attrs.keys()
+    has_root = any(root in file for root in ROOTS)
+    return has_root and not {"layer_names", "layer_names0"} & file.attrs.keys()
+
+
+def holds_names(file: h5py.File) -> bool:
+    """Tell whether a file in the layout of Keras 3 holds the names of its layers."""
+    groups = _keras3_root(file).values()
+    return any("name" in group["vars"].attrs for group in groups if "vars" in group)
 
 
 def backends_of(file: h5py.File) -> set[str]:
@@ -126,18 +186,27 @@ def _find_keras2_items(file: h5py.File) -> dict[str, list[Any]]:
     items: dict[str, list[Any]] = {}
     for layer in read_names(root, "layer_names"):
         group = root[layer]
-        items[layer] = [group[name] for name in read_names(group, "weight_names")]
+        items[allowed_name(layer)] = [group[name] for name in read_names(group, "weight_names")]
     return items
 
 
 def _find_keras3_items(file: h5py.File) -> dict[str, list[Any]]:
     """Find the weights in the order in which Keras counts the layers of each kind."""
-    items: dict[str, list[Any]] = {}
-    for key in sorted(file["layers"], key=_kind_and_count):
-        group = file["layers"][key]["vars"]
-        layer = to_text(group.attrs.get("name", key))
-        items[layer] = [group[index] for index in sorted(group, key=int)]
-    return items
+    return dict(_keras3_items(_keras3_root(file), ""))
+
+
+def _keras3_items(layers: h5py.Group, prefix: str) -> Iterator[tuple[str, list[Any]]]:
+    for key in sorted(layers, key=_kind_and_count):
+        group = layers[key]["vars"]
+        layer = prefix + to_text(group.attrs.get("name", key))
+        yield layer, [group[index] for index in sorted(group, key=int)]
+        for root in ROOTS:
+            if root in layers[key]:
+                yield from _keras3_items(layers[key][root], f"{layer}.")
+
+
+def _keras3_root(file: h5py.File) -> h5py.Group:
+    return next(file[root] for root in ROOTS if root in file)
 
 
 def _kind_and_count(key: str) -> tuple[str, int]:
@@ -156,4 +225,5 @@ def _require_datasets(layer: str, items: list[Any], path: Path) -> None:
 
 
 def _tensor(dataset: h5py.Dataset, layer: str, path: Path) -> Tensor:
-    return Tensor(dataset.shape, dataset.dtype.name, lambda: read_array(dataset, layer, path))
+    dtype = "bfloat16" if dataset.dtype == TWO_BYTES else dataset.dtype.name
+    return Tensor(dataset.shape, dtype, lambda: read_array(dataset, layer, path))

@@ -73,9 +73,17 @@ def write_pytorch(path: Path, arrays: Mapping[str, Array]) -> None:
 
     Raises:
         OutputError: PyTorch is not installed.
+        OSError: the operating system refused.
     """
     torch = _import_torch(path, OutputError)
-    torch.save({name: _to_torch(array, torch) for name, array in arrays.items()}, path)
+    tensors = {name: _to_torch(array, torch) for name, array in arrays.items()}
+    try:
+        with path.open("wb") as file:  # by its name, PyTorch would write the name into the file
+            torch.save(tensors, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # what PyTorch hides, such as a full disk
+            raise error.__context__ from error
+        raise
 
 
 def require_torch(path: Path) -> None:

@@ -28,6 +28,15 @@ REFUSED = {
     Kind.GGUF: "is a GGUF file, of a language model; give the file of a VGG",
     Kind.TENSORFLOW: "is a TensorFlow checkpoint; load it into its model in TensorFlow, and save "
     "the model's weights as .h5 with model.save_weights",
+    Kind.SAVED_MODEL: "is a SavedModel of TensorFlow, which holds a program; load its folder with "
+    "tf_keras.models.load_model, and save the network as one file, model.save('FILE.h5')",
+    Kind.KERAS_FOLDER: "is a folder with a network; load it with keras.saving.load_model, and save "
+    "it as one file, model.save('FILE.keras')",
+    Kind.SHARDED: "lists weights in several files; load it with model.load_weights, and save it as "
+    "one file, model.save_weights('FILE.weights.h5')",
+    Kind.ARCHITECTURE: "describes a network without its weights; build it with "
+    "keras.models.model_from_json, load its weights, and save both, model.save('FILE.keras')",
+    Kind.FOLDER: "is a folder; name the file in it that holds the network or its weights",
     Kind.MAT_HDF5: "is a .mat file of MATLAB 7.3; save it in MATLAB with save(..., '-v7')",
     Kind.WEB_PAGE: "is a web page and not a file of weights; download the file itself",
     Kind.UNKNOWN: "cannot be read: it is not a file of Keras, safetensors, PyTorch, numpy or "
@@ -48,6 +57,10 @@ MAT_MAGIC, MAT_HDF5_MAGIC = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
 
 TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # ends the index of a TensorFlow checkpoint
 
+# What a folder holds.
+IN_SAVED_MODEL = "saved_model.pb"
+IN_KERAS_FOLDER = ("config.json", "model.weights.h5")
+
 HTML_STARTS = (b"<!doctype html", b"<html")
 
 # The first byte of an ONNX model says that its version follows, and the third that the name of its
@@ -62,14 +75,24 @@ def recognize(path: Path) -> Kind:
         NetworkError: the file cannot be read.
     """
     try:
-        require_regular_file(path)
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-            size = file.seek(0, 2)
-            file.seek(max(0, size - len(TABLE_MAGIC)))
-            tail = file.read()
+        if path.is_dir():
+            return _kind_of_folder(path)
+        head, tail = _ends_of(path)
     except OSError as error:
         raise NetworkError(f"{path}: cannot be read: {error.strerror}") from error
+    return _kind_of_file(path, head, tail)
+
+
+def _ends_of(path: Path) -> tuple[bytes, bytes]:
+    require_regular_file(path)
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(TABLE_MAGIC)))
+        return head, file.read()
+
+
+def _kind_of_file(path: Path, head: bytes, tail: bytes) -> Kind:
     if is_npy(head):
         return Kind.MEANS
     if head.startswith(ZIP_MAGICS):
@@ -83,6 +106,15 @@ def recognize(path: Path) -> Kind:
     return _kind_by_marks(head, tail, path.name)
 
 
+def _kind_of_folder(path: Path) -> Kind:
+    """Tell what a folder is by the names in it."""
+    if (path / IN_SAVED_MODEL).exists():
+        return Kind.SAVED_MODEL
+    if all((path / name).exists() for name in IN_KERAS_FOLDER):
+        return Kind.KERAS_FOLDER
+    return Kind.FOLDER
+
+
 def _kind_by_marks(head: bytes, tail: bytes, name: str) -> Kind:
     start = head.lstrip()[:14].lower()
     marks = {
@@ -91,6 +123,9 @@ def _kind_by_marks(head: bytes, tail: bytes, name: str) -> Kind:
         Kind.GGUF: head.startswith(b"GGUF"),
         Kind.TENSORFLOW: tail == TABLE_MAGIC or b"model_checkpoint_path:" in head,
         Kind.WEB_PAGE: start.startswith(HTML_STARTS),
+        Kind.SAVED_MODEL: name == IN_SAVED_MODEL,  # it has no mark, and begins as an ONNX model
+        Kind.SHARDED: start.startswith(b"{") and b'"total_size"' in head,
+        Kind.ARCHITECTURE: start.startswith(b"{") and b'"class_name"' in head,
         Kind.ONNX: head.startswith(ONNX_VERSION) and head[2:3] in ONNX_NEXT,
     }
     for kind, is_there in marks.items():

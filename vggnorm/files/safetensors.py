@@ -45,10 +45,17 @@ def open_safetensors(path: Path) -> Iterator[tuple[dict[str, Tensor], Metadata]]
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Metadata) -> None:
-    """Write a file. The arrays must be contiguous."""
+    """Write a file. The arrays must be contiguous.
+
+    Raises:
+        OSError: the operating system refused.
+    """
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(arrays), path, dict(metadata))
+    try:
+        save_file(dict(arrays), path, dict(metadata))
+    except SafetensorError as error:
+        raise OSError(in_one_line(error)) from error
     os.chmod(path, mode)  # noqa: PTH101  safetensors lets nobody else read the file
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import h5py
 
 from vggnorm.errors import MeansError
-from vggnorm.files.means_npy import (
+from vggnorm.files.means_parts import (
     COUNTS,
+    CUBES,
     FILTERS,
     TEXTS,
     VECTORS,
@@ -50,7 +51,8 @@ def read_stored_means(file: h5py.File, path: Path) -> FilterMeans | None:
     try:
         group = file[GROUP]
         if "layers" in group:
-            parts = {name: group[name][()] for name in (*VECTORS, FILTERS)}
+            cubes = (CUBES,) if CUBES in group else ()
+            parts = {name: group[name][()] for name in (*VECTORS, *cubes, FILTERS)}
         else:  # a file of version 0.1.0
             layers = json.loads(file.attrs[DESCRIPTION])["layers"]
             vectors = {

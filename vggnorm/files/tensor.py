@@ -68,6 +68,13 @@ class LayerArrays(Mapping[str, list[Array]]):
         return len(self._layers)
 
 
+def shapes_of(layers: Layers) -> dict[str, list[Shape]]:
+    """Give the shapes of the weights: layer name -> shapes, layers without weights left out."""
+    return {
+        layer: [tensor.shape for tensor in tensors] for layer, tensors in layers.items() if tensors
+    }
+
+
 def of_array(array: Array) -> Tensor:
     """Give an array that is in memory."""
     return Tensor(array.shape, array.dtype.name, lambda: array)

@@ -20,8 +20,12 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 
 from vggnorm.disk import require_regular_file
 from vggnorm.errors import NetworkError
-from vggnorm.files.allowlist import require_known
+from vggnorm.files.allowlist import CodeInFileError, require_known
 from vggnorm.files.archives import BAD_ARCHIVE
+from vggnorm.files.keras2_operations import UnreadOperationError
+from vggnorm.files.keras3_config import to_keras3
+from vggnorm.files.nested_config import for_keras3
+from vggnorm.files.older_config import to_newest
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 
@@ -56,7 +60,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """
     try:
         require_regular_file(path)
-        file = h5py.File(path, "r")
+        file = _open_file(path)
     except OSError as error:
         reason = _reason(error, "it is not an HDF5 file, or is damaged")
         raise NetworkError(f"{path}: cannot be read: {reason}") from error
@@ -69,6 +73,18 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise NetworkError(f"{path}: is damaged: {error}") from error
         yield file
+
+
+def _open_file(path: Path) -> h5py.File:
+    """Open a file with a lock; without one where the file system has none, as some on networks.
+
+    Keras may open the same file meanwhile, always with a lock. HDF5 refuses to do both in one
+    process.
+    """
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        return h5py.File(path, "r", locking=False)
 
 
 @contextmanager
@@ -111,7 +127,7 @@ def parse_model_config(text: Any, path: Path, registered: Container[str] = ()) -
         registered: see `vggnorm.files.allowlist.require_known`.
 
     Returns:
-        The configuration, with `class_name` and `config`.
+        The configuration, with `class_name` and `config`, in the words of the newest Keras.
 
     Raises:
         NetworkError: it is not a configuration, or could do harm; the text says where and how.
@@ -121,10 +137,18 @@ def parse_model_config(text: Any, path: Path, registered: Container[str] = ()) -
             raise HarmfulFileError("its configuration is not a text")
         if len(text) > MAX_CONFIG:
             raise HarmfulFileError(f"its configuration has more than {MAX_CONFIG:,} bytes")
-        config: dict[str, Any] = json.loads(text)
+        given = to_newest(json.loads(text))
+        config: dict[str, Any] = to_keras3(for_keras3(given))
         require_known(config, registered)
     except RecursionError as error:
         raise _not_loaded(path, "its configuration is nested too deeply") from error
+    except UnreadOperationError as error:
+        raise NetworkError(f"{path}: is not loaded: {error}") from error
+    except CodeInFileError as error:
+        raise NetworkError(
+            f"{path}: is not loaded: {error}; build the network again with a layer of your own in "
+            "its place, and give it the weights in this file with model.load_weights"
+        ) from error
     except (TypeError, ValueError) as error:
         raise _not_loaded(path, str(error)) from error
     return config
@@ -293,4 +317,6 @@ def _check_dataset(dataset: h5d.DatasetID, where: str) -> int:
 
 
 def _is_number(kind: h5t.TypeID) -> bool:
+    if kind.get_class() == h5t.OPAQUE:  # HDF5 has no bfloat16, so h5py writes it as two bytes
+        return bool(kind.get_size() == 2)
     return kind.get_class() in NUMBERS and kind.get_size() <= 8 and kind.dtype.kind in "fiub"

@@ -136,16 +136,31 @@ def find_layout(tensors: Tensors, path: Path) -> VggWeights:
     )
 
 
+def networks_in(tensors: Tensors, layout: Layout) -> list[str]:
+    """Name the networks whose first convolutions have as many filters as those of a file."""
+    _, filters = _kernels_and_filters(tensors, layout)
+    return vgg.networks_with(filters)
+
+
+def _kernels_and_filters(tensors: Tensors, layout: Layout) -> tuple[list[str], list[int]]:
+    """Give the names of the kernels of a file of a known layout, and the number of filters."""
+    kernels = kernels_in(layout, {name: tensor.shape for name, tensor in tensors.items()})
+    out = layout.axes.index("O")
+    return kernels, [tensors[name].shape[out] for name in kernels]
+
+
 def read_layout(tensors: Tensors, layout: Layout, path: Path) -> VggWeights:
     """Read the weights of a file of a known layout.
 
     Raises:
         NetworkError: it is not a VGG, lacks a layer, or has one of another shape or type.
     """
-    kernels = kernels_in(layout, {name: tensor.shape for name, tensor in tensors.items()})
-    out = layout.axes.index("O")
-    filters = [tensors[name].shape[out] for name in kernels]
+    kernels, filters = _kernels_and_filters(tensors, layout)
     fits = vgg.networks_with(filters)
+    if not filters:
+        raise NetworkError(
+            f"{path}: has no convolutions of a VGG (layout {layout.name}); give the file of a VGG"
+        )
     if not fits:
         raise NetworkError(
             f"{path}: its {len(kernels)} convolutions, with {_some(filters)} filters, are not "

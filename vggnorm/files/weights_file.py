@@ -17,6 +17,7 @@ from vggnorm.files.tensor import (
     Shape,
     require_float,
     require_within_float32,
+    shapes_of,
 )
 from vggnorm.files.vgg_config import vgg_config
 from vggnorm.files.vgg_weights import NOT_KNOWN, TakenAs, VggWeights, recognized_colours
@@ -48,6 +49,11 @@ class Kind(Enum):
     GGUF = "a GGUF file"
     TENSORFLOW = "a TensorFlow checkpoint"
     MAT_HDF5 = "a .mat file of MATLAB 7.3"
+    SAVED_MODEL = "a SavedModel of TensorFlow"
+    KERAS_FOLDER = "a .keras archive that is unpacked"
+    SHARDED = "the list of a network's weights in several files"
+    ARCHITECTURE = "a network without its weights"
+    FOLDER = "a folder"
     WEB_PAGE = "a web page"
     UNKNOWN = "not known"
 
@@ -124,6 +130,16 @@ class WeightsFile(ABC):
         return False
 
     @property
+    def names_layers(self) -> bool:
+        """Whether the weights are listed under the names of their layers."""
+        return True
+
+    @property
+    def is_in_network_order(self) -> bool:
+        """Whether the layers come in the order of the network, and not kind by kind."""
+        return True
+
+    @property
     def names_backend(self) -> bool:
         """Whether it tells for which backend its kernels are, as every file of Keras 3 does."""
         return True
@@ -134,11 +150,12 @@ class WeightsFile(ABC):
         Raises:
             NetworkError: it does not hold weights, or is damaged; or its kernels are for Theano.
         """
-        return {
-            layer: [tensor.shape for tensor in tensors]
-            for layer, tensors in self.layers.items()
-            if tensors
-        }
+        return shapes_of(self.layers)
+
+    @property
+    def layers_as_written(self) -> Layers:
+        """Layer name -> its weights, in the way in which the file groups them into layers."""
+        return self.layers
 
     def arrays(self) -> Mapping[str, list[Array]]:
         """Give the weights: layer name -> arrays in Keras's order and axes, kernel before bias.

@@ -12,6 +12,7 @@ from vggnorm.files.formats import open_weights
 from vggnorm.files.tensor import Shape
 from vggnorm.files.weights_file import TensorsFile, WeightsFile
 from vggnorm.network.applications import load_vgg
+from vggnorm.network.paths import leaf_layers
 from vggnorm.network.storage import load_model
 from vggnorm.network.weights import name_shapes
 from vggnorm.verdicts.identification import Matched
@@ -87,8 +88,8 @@ def match_layers(model: keras.Model, shapes: Shapes, path: Path) -> tuple[Matche
         NetworkError: a layer has other shapes, or there is none.
     """
     wanted = {
-        layer.name: [tuple(weight.shape) for weight in layer.weights]
-        for layer in model.layers
+        path: [tuple(weight.shape) for weight in layer.weights]
+        for path, layer in leaf_layers(model).items()
         if layer.weights
     }
     matched, names = _match(wanted, shapes)

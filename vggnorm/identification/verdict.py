@@ -30,7 +30,9 @@ from vggnorm.means.filter_means import FilterMeans
 from vggnorm.network.applications import has_top
 from vggnorm.network.copies import copy_network
 from vggnorm.network.family import taken_as_by
+from vggnorm.network.paths import leaf_layers
 from vggnorm.network.steps import LayerWeights
+from vggnorm.network.surroundings import require_ready
 from vggnorm.network.weights import pair_weights, weights_sha256
 from vggnorm.report.identification import (
     describe,
@@ -85,6 +87,7 @@ def identify(
             original's; or the original is of a kind that cannot be rescaled.
         MeansError: the means were measured on another network, or on other weights.
     """
+    require_ready()
     with open_weights(path) as file:
         return _identify(file, original, means)
 
@@ -108,7 +111,11 @@ def _identify(
         original=label,
         matched=matched,
         names={layer: names[layer] for layer in recovery.layers},
-        missing=[layer.name for layer in model.layers if layer.weights and layer.name not in names],
+        missing=[
+            path
+            for path, layer in leaf_layers(model).items()
+            if layer.weights and path not in names
+        ],
         extra=extra,
         prepended=_prepended(file, extra),
         converted=converted,
@@ -176,10 +183,8 @@ def _read_found(
     """Read the weights of the layers that were matched: layer name -> weight name -> array."""
     file.require_plain()
     arrays = dict(file.arrays())
-    return {
-        layer: _named(model.get_layer(layer), arrays[name], file.path)
-        for layer, name in names.items()
-    }
+    layers = leaf_layers(model)
+    return {layer: _named(layers[layer], arrays[name], file.path) for layer, name in names.items()}
 
 
 def _named(layer: keras.Layer, arrays: Sequence[NDArray[Any]], path: Path) -> LayerWeights:
@@ -188,14 +193,17 @@ def _named(layer: keras.Layer, arrays: Sequence[NDArray[Any]], path: Path) -> La
 
 def _choose_means(means: FilterMeans | None, file: WeightsFile) -> tuple[FilterMeans | None, str]:
     """Choose the means to compare with, those given before those in the file, and name them."""
-    if means is not None:
-        means.require_photos()
-        return means, "the means given"
-    return file.means, "the means that the file has"
+    stored = file.means
+    if means is None:
+        return stored, "the means that the file has"
+    means.require_photos()
+    if stored is not None:
+        means = means.with_max_scale(stored.recipe.max_scale)
+    return means, "the means given"
 
 
 def _require_same_original(model: keras.Model, means: FilterMeans) -> None:
-    if not means.mean.keys() & {layer.name for layer in model.layers}:
+    if not means.mean.keys() & leaf_layers(model).keys():
         raise MeansError(f"the means have no layer of {model.name}; measure it with compute-means")
     is_comparable = means.recipe.include_top == has_top(model)
     if is_comparable and weights_sha256(model) != means.recipe.weights_sha256:

@@ -1,5 +1,6 @@
 """The mean activation of every filter: what was measured, how well it is known, and the recipe."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import MeansError
+from vggnorm.means.intervals import Intervals, confidence_intervals
 from vggnorm.means.moments import (
     Float64,
     Moments,
@@ -21,9 +23,14 @@ from vggnorm.means.recipe import Recipe
 from vggnorm.means.sums import Sums, add_moments
 from vggnorm.photos.skipped import SkippedPhoto
 from vggnorm.photos.taken import Taken
+from vggnorm.rule import scale_from_mean
 
-# What `FilterMeans.uncertainty` is about. A normal deviate is within 1.96 of 0 in 95 of 100 cases.
-KNOWN_SHARE, CONFIDENCE_95 = 0.95, 1.96
+# What `FilterMeans.uncertainty` is about.
+KNOWN_SHARE = 0.95
+
+# A mean is badly known if its interval reaches further than this, relative to the mean. From here
+# on, the true mean may be more than twice the one measured.
+BADLY_KNOWN = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +71,45 @@ class FilterMeans:
             means[layer] = np.where(leaves_nothing, mean, corrected)
         make_read_only(means)
         return means
+
+    @cached_property
+    def scales(self) -> PerLayer:
+        """What each filter's activation is divided by, all positive: layer name -> `(filters,)`.
+
+        It is the mean, as far as `with_max_scale` allows; 1 for the filters in `silent`, and for
+        the filters of layers that give the output of the network where that is kept.
+        """
+        kept, largest = self.recipe.kept_layers, self.recipe.max_scale
+        return {
+            layer: np.ones_like(mean) if layer in kept else scale_from_mean(mean, largest)
+            for layer, mean in self.mean.items()
+        }
+
+    def with_max_scale(self, max_scale: float | None) -> "FilterMeans":
+        """Bound what a filter's activation may be multiplied by when the network is normalized.
+
+        A filter that barely fires in the photos measured has a tiny mean, which is known badly. On
+        other photos it may be far above 1. With a bound, it is left smaller than 1 instead: its
+        mean becomes `max_scale` times what it was. The network still computes the same function.
+
+        Args:
+            max_scale: the bound, above 0; None for none.
+
+        Raises:
+            ValueError: the bound is not a positive number.
+        """
+        if max_scale is not None and not 0 < max_scale < math.inf:
+            raise ValueError(f"max_scale is {max_scale}; it must be a positive number")
+        return replace(self, recipe=replace(self.recipe, max_scale=max_scale))
+
+    @property
+    def left_smaller(self) -> int:
+        """The number of filters that fire and that `max_scale` leaves with a mean below 1."""
+        return sum(
+            int(np.count_nonzero((mean > 0) & (mean < self.scales[layer])))
+            for layer, mean in self.mean.items()
+            if layer not in self.recipe.kept_layers
+        )
 
     @property
     def taken(self) -> Taken:
@@ -115,6 +161,11 @@ class FilterMeans:
             layer: np.hypot(values / root, correction[layer]) for layer, values in spread.items()
         }
 
+    @cached_property
+    def interval(self) -> Intervals:
+        """The 95 % confidence interval of each mean, nan for one photo: see `Intervals`."""
+        return confidence_intervals(self.measured, self.std_error)
+
     @property
     def correction_std_error(self) -> PerLayer:
         """How far each mean may be from float32's: layer name -> `(filters,)`.
@@ -140,6 +191,19 @@ class FilterMeans:
         return {layer: np.flatnonzero(values <= 0) for layer, values in self.mean.items()}
 
     @property
+    def badly_known(self) -> Mapping[str, NDArray[np.intp]]:
+        """The filters that fire and may have twice the mean: layer name -> indices.
+
+        The longer side of such a filter's interval is more than `BADLY_KNOWN` of its mean. Most of
+        them fire in few of the photos. There are none where a single photo was measured, since that
+        gives no interval.
+        """
+        return {
+            layer: np.flatnonzero((mean > 0) & (self.interval.longer[layer] > BADLY_KNOWN * mean))
+            for layer, mean in self.mean.items()
+        }
+
+    @property
     def filter_count(self) -> int:
         """The number of filters in all layers together."""
         return sum(len(values) for values in self.mean.values())
@@ -148,15 +212,15 @@ class FilterMeans:
     def uncertainty(self) -> float | None:
         """How well most means are known: 95 of 100 filters that fire are known to this, relative.
 
-        A mean is known to `e` if `e` is half the width of its 95 % confidence interval, relative to
-        the mean. None where this cannot be told: with one photo, or if no filter fires.
+        A mean is known to `e` if `e` is the longer side of its 95 % confidence interval, relative
+        to the mean. None where this cannot be told: with one photo, or if no filter fires.
         """
         if self.image_count < 2:
             return None
-        relative = relative_to(self.mean, self.std_error)
+        relative = relative_to(self.mean, self.interval.longer)
         if not np.isfinite(relative).all() or not relative.size:
             return None
-        return CONFIDENCE_95 * float(np.quantile(relative, KNOWN_SHARE, method="inverted_cdf"))
+        return float(np.quantile(relative, KNOWN_SHARE, method="inverted_cdf"))
 
     def require_whole(self) -> None:
         """Refuse means over one of several parts of the photos.

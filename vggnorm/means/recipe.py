@@ -24,7 +24,7 @@ Padding = Literal["zeros", "reflect"]
 NUMERICS = 3
 
 # Names of what digests identify, and the program's version: they may differ between two runs.
-FOR_PEOPLE = ("weights", "photos", "annotations", "version", "machine")
+FOR_PEOPLE = ("weights", "photos", "annotations", "version", "machine", "output_layers")
 PHOTOS_TAKEN = ("taken_sha256", "photos_sha256")  # change while a run goes on
 
 MAX_PHOTOS = 1 << 53  # beyond it, float64 does not hold every whole number
@@ -74,6 +74,11 @@ class Recipe:
             Files of version 0.2.0 and earlier do not have this field, nor the next one.
         batches_per_block: how many full batches a block of photos is, see `vggnorm.photos.blocks`;
             None where there were no blocks, and a part had every N-th photo.
+        output_layers: the layers whose filters' activations are what the network gives. Normalized,
+            the network's output is divided by their means. Files of earlier versions do not say it.
+        keep_output: whether these layers keep the scale 1, so that the output stays as it was.
+        max_scale: the largest factor that `normalize` may multiply an activation by; None if there
+            is no bound. It does not decide the means: see `FilterMeans.scales`.
     """
 
     network: str
@@ -108,6 +113,9 @@ class Recipe:
     machine: str = ""
     padding: Padding = "zeros"
     batches_per_block: int | None = None
+    output_layers: tuple[str, ...] = ()
+    keep_output: bool = False
+    max_scale: float | None = None
 
     @property
     def part(self) -> Part | None:
@@ -142,6 +150,11 @@ class Recipe:
         return differences
 
     @property
+    def kept_layers(self) -> tuple[str, ...]:
+        """The layers that keep the scale 1 although their means are known."""
+        return self.output_layers if self.keep_output else ()
+
+    @property
     def geometry(self) -> Geometry:
         """What the photos were made into."""
         return Geometry(self.size, self.fit, self.interpolation, self.color_profiles)
@@ -166,8 +179,8 @@ class Recipe:
         for name, value in values.items():
             if not _CHECKS.get(name, _is_text)(value):
                 raise ValueError(f"the recipe's {name} is {value!r}")
-        for name in ("size", "categories", "shard"):
-            if isinstance(values[name], list):  # JSON has no tuples
+        for name in ("size", "categories", "shard", "output_layers"):
+            if isinstance(values.get(name), list):  # JSON has no tuples
                 values[name] = tuple(values[name])
         recipe = cls(**values)
         recipe.geometry  # noqa: B018  raises for a geometry that does not exist
@@ -240,5 +253,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "color_profiles": lambda value: value in get_args(ColorProfiles),
     "padding": lambda value: value in get_args(Padding),
     "batches_per_block": _is_limit,
+    "output_layers": _is_list_of_texts,
+    "keep_output": _is_flag,
+    "max_scale": _is_ratio,
     **dict.fromkeys(("weights_sha256", "listed_sha256", *PHOTOS_TAKEN), _is_sha256),
 }

@@ -2,20 +2,32 @@
 
 - `applications.py`: VGG16 and VGG19 as `keras.applications` builds them
 - `bfloat16.py`: a copy of a network that computes in bfloat16
+- `cloning.py`: a layer's copy without its weights
+- `compilation.py`: compiling a model in the way that suits its layers and the backend
 - `copies.py`: copies of a network, and the check that they compute the same
 - `description.py`: what a network computes, as a text to compare
+- `failures.py`: what Keras and its backends raise, in one line
 - `family.py`: a VGG of Keras, out of files of other programs and into them
+- `front.py`: whether a network prepares the photos itself
 - `graph.py`: how scales travel through a network, and what may be normalized
 - `instruments.py`: models that give each filter's mean activation for every photo
 - `keras_private.py`: the only module that uses private attributes of Keras
 - `kinds.py`: the kinds of layers, by what they do to a scale
 - `layers.py`: what each kind of layer does to a scale
+- `memory.py`: the memory that a batch takes, and what this process may have
+- `nesting.py`: a network without models inside it, in place of one that has some
+- `operations.py`: what operations such as `keras.ops.pad` do to a scale
 - `padding.py`: a network with reflection padding in place of zero padding, and back
+- `paths.py`: the layers of a network and of the models inside it, by their paths
+- `policies.py`: copies of a network that compute, or keep weights, in other types
 - `precision.py`: full float32, and the choice between it and bfloat16
 - `rectifiers.py`: which activations let a positive factor through
 - `reflection.py`: the layer that pads with reflections
+- `repeatable.py`: a check that a network gives the same for the same photo
 - `room.py`: the memory that a network needs, found before it is loaded
 - `steps.py`: one call of a layer, as the rule sees it
 - `storage.py`: loading and saving a network
+- `surroundings.py`: what a program has set around a call of the library, and the devices
+- `trial.py`: does a network run on photos of a size? Before any photo is read
 - `weights.py`: a network's weights: their order in files, and their digest
 """

@@ -10,36 +10,36 @@ import keras
 
 from vggnorm import vgg
 from vggnorm.errors import NetworkError
+from vggnorm.files.conversion import Say
 from vggnorm.files.formats import open_weights
 from vggnorm.files.weights_file import TensorsFile, WeightsFile
 from vggnorm.network.description import architecture_sha256, describe
 from vggnorm.network.graph import read_graph
+from vggnorm.network.surroundings import usual_settings
 from vggnorm.network.weights import load_weights
 
 APPLICATIONS = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}
 
 
 def load_vgg(
-    network: str, weights: str | Path | WeightsFile, *, include_top: bool = False
+    network: str,
+    weights: str | Path | WeightsFile,
+    *,
+    include_top: bool = False,
+    say: Say | None = None,
 ) -> keras.Model:
     """Load VGG16 or VGG19; for the arguments see `vggnorm.load_network`.
 
     Raises:
-        NetworkError: Keras is set to another type or layout; or the weights cannot be downloaded or
-            read, or are another network's.
+        NetworkError: the weights cannot be downloaded or read, or are another network's.
     """
-    settings = keras.config.floatx(), keras.config.image_data_format()
-    if settings != ("float32", "channels_last"):
-        raise NetworkError(
-            f"Keras is set to {settings[0]} and {settings[1]}, in keras.json or by the program; "
-            "VGG needs float32 and channels_last"
-        )
-    if weights == "imagenet":
-        return _download(network, include_top=include_top)
-    model = APPLICATIONS[network](weights=None, include_top=include_top)
+    with usual_settings():
+        if weights == "imagenet":
+            return _download(network, include_top=include_top)
+        model = APPLICATIONS[network](weights=None, include_top=include_top)
     with open_weights(weights) as file:
         _require_caffe(file)
-        load_weights(model, file)
+        load_weights(model, file, say)
     return model
 
 
@@ -78,7 +78,7 @@ def _describe_applications() -> list[str]:
     descriptions: list[str] = []
     for include_top in (False, True):
         for build in APPLICATIONS.values():
-            with keras.StatelessScope(initialize_variables=False):
+            with usual_settings(), keras.StatelessScope(initialize_variables=False):
                 model = build(weights=None, include_top=include_top)
                 descriptions.append(describe(read_graph(model)))
     return descriptions

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from vggnorm.network.cloning import copied
 from vggnorm.network.graph import Graph
 from vggnorm.network.reflection import ReflectionPadding2D
 
@@ -62,10 +63,12 @@ def bfloat16_copy(graph: Graph) -> keras.Model:
     way = _way_to_first_convolution(graph)
     entrance, first = (way[0], way[-1]) if way else (None, None)
 
-    def clone(layer: keras.Layer) -> keras.Layer:
-        return type(layer).from_config({**layer.get_config(), "dtype": "bfloat16"})
+    def clone(operation: Any) -> Any:
+        # An operation computes in the type that it is given.
+        is_layer = isinstance(operation, keras.Layer)
+        return copied(operation, dtype="bfloat16") if is_layer else copied(operation)
 
-    def call(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:
+    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
         if entrance is not None and layer.name == entrance.name:
             axis = -1 if layer.data_format == "channels_last" else 1
             inputs = (TwoParts(axis, name="photos_in_two_parts")(*inputs),)
@@ -73,8 +76,8 @@ def bfloat16_copy(graph: Graph) -> keras.Model:
 
     photos = graph.model.inputs[0]
     name = graph.layer_giving(photos).name
-    copied = keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name)
-    copy = keras.models.clone_model(model, copied, clone_function=clone, call_function=call)
+    entry = keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name)
+    copy = keras.models.clone_model(model, entry, clone_function=clone, call_function=call)
     for layer in graph.model.layers:
         weights = layer.get_weights()
         if layer is first:

@@ -9,10 +9,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
-from vggnorm.network.instruments import compiled, has_channels_first
+from vggnorm.network.cloning import copied
+from vggnorm.network.compilation import compiled, has_channels_first
+from vggnorm.network.failures import reason_of
 from vggnorm.network.keras_private import calls_in
+from vggnorm.network.paths import leaf_layers
 from vggnorm.network.precision import exact_float32
 from vggnorm.network.room import NOISE_SIDE, require_usual_activations
+from vggnorm.network.trial import failure_with
 
 # How far two networks that compute the same may differ, relative to the largest output of a layer.
 SAME = 1e-5
@@ -23,33 +27,25 @@ SIDES = (224, 256, 512)
 Shape = tuple[int, ...]
 
 
-def _at_a_fitting_size(model: keras.Model, run: Callable[[Sequence[Shape]], Any]) -> Any:
-    """Run something with the shape of one photo, which must be a size that the network takes.
-
-    Args:
-        model: the network.
-        run: takes a shape for each input. If the network takes photos of any size and Keras raises
-            an error, it is called again with a larger shape.
+def fitting_shapes(model: keras.Model) -> list[Shape]:
+    """Give a shape for each input of a network, with photos of a size that the network takes.
 
     Raises:
-        NetworkError: Keras raises an error for every size; the text has the last one.
+        NetworkError: Keras refuses every size that is tried; the text has the last reason.
     """
-
-    def shapes(side: int) -> list[Shape]:
-        return [_one_photo(tensor.shape, side) for tensor in model.inputs]
-
-    if all(None not in tensor.shape[1:] for tensor in model.inputs):
-        return run(shapes(SIDES[0]))
+    failure: Exception | None = None
+    shapes: list[Shape] = []
     for side in SIDES:
-        try:
-            return run(shapes(side))
-        except NetworkError:
-            raise
-        except Exception as error:  # each backend has its own errors for a size that does not fit
-            failure = error
-    reason = " ".join(str(failure).split())[:200]
+        shapes = [_one_photo(tensor.shape, side) for tensor in model.inputs]
+        failure = failure_with(model, shapes, model.outputs)
+        if failure is None:
+            return shapes
+        if all(None not in tensor.shape[1:] for tensor in model.inputs):
+            break
+    reason = "" if failure is None else reason_of(failure)
     raise NetworkError(
-        f"{model.name}: cannot be run on a photo of {SIDES[-1]} pixels: {reason}"
+        f"{model.name}: cannot be run on noise of the shape {shapes[0][1:]}: {reason}; mend that, "
+        "or build the network with an input of a fixed size that it takes"
     ) from failure
 
 
@@ -65,7 +61,10 @@ def cloned(
     """Make a copy in which layers of some kinds are replaced by layers of others."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        return replaced.get(type(layer), type(layer)).from_config(layer.get_config())
+        other = replaced.get(type(layer))
+        if other is None:
+            return copied(layer, clone)
+        return other.from_config(layer.get_config())
 
     changed = keras.models.clone_model(model, clone_function=clone)
     _give_weights(changed, model)
@@ -74,24 +73,30 @@ def cloned(
 
 def copy_network(model: keras.Model) -> keras.Model:
     """Make a copy that shares no layer and no weight, and has all the same names."""
-
-    def clone(layer: keras.Layer) -> keras.Layer:
-        return type(layer).from_config(layer.get_config())
-
-    copy = keras.models.clone_model(model, input_like(model), clone_function=clone)
+    copy = keras.models.clone_model(model, input_like(model), clone_function=copied)
     _give_weights(copy, model)
     return copy
 
 
-def input_like(model: keras.Model) -> Any:
-    """Make a new input for a copy of a network, with the type and the name of the network's own."""
-    photos = model.inputs[0]
-    name = next(call.operation.name for call in calls_in(model) if call.outputs[0] is photos)
-    copied: Any = keras.Input(batch_shape=photos.shape, dtype=photos.dtype, name=name)
+def input_like(model: keras.Model, type_of: Callable[[str], str] = str) -> Any:
+    """Make new inputs for a copy of a network, with the types and names of the network's own.
+
+    Args:
+        model: the network.
+        type_of: gives the type of a new input from that of the network's own.
+
+    Returns:
+        What `keras.models.clone_model` takes: one input, or a list or dict of them, as in the
+        network. A list or dict may hold one alone, as in files of Keras 2.
+    """
+    names = {id(call.outputs[0]): call.operation.name for call in calls_in(model) if call.is_input}
+    copied = [
+        keras.Input(batch_shape=own.shape, dtype=type_of(str(own.dtype)), name=names[id(own)])
+        for own in model.inputs
+    ]
     if isinstance(model, keras.Sequential):
-        return copied
-    # The input may be a list or dict of one, as in files of Keras 2.
-    return keras.tree.pack_sequence_as(model.input, [copied])
+        return copied[0]
+    return keras.tree.pack_sequence_as(model.input, copied)
 
 
 def _give_weights(copy: keras.Model, model: keras.Model) -> None:
@@ -101,7 +106,7 @@ def _give_weights(copy: keras.Model, model: keras.Model) -> None:
 
 def finalize(model: keras.Model) -> None:
     """Let layers derive again what they derive from their weights, as Keras does after loading."""
-    for layer in model.layers:
+    for layer in leaf_layers(model).values():
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
 
@@ -125,18 +130,36 @@ def require_same_outputs(model: keras.Model, other: keras.Model, what: str) -> N
         raise NetworkError(
             f"{model.name}: {what} has {len(other_names)} layers, and the network has {len(names)}"
         )
+    require_same_tensors(model, other, list(zip(names, wanted, found, strict=True)), what)
 
-    def compare(shapes: Sequence[Shape]) -> None:
-        require_usual_activations(model, shapes[0])
+
+def require_same_tensors(
+    model: keras.Model, other: keras.Model, pairs: Sequence[tuple[str, Any, Any]], what: str
+) -> None:
+    """Require that two networks compute the same in some of their tensors.
+
+    Args:
+        model: the network.
+        other: the network that must compute the same.
+        pairs: for each tensor to compare, the name of the layer that gives it, the tensor of the
+            network and that of `other`.
+        what: what to call `other` in the error.
+
+    Raises:
+        NetworkError: a tensor differs; the text names the first layer.
+    """
+    names, wanted, found = zip(*pairs, strict=True)
+
+    shapes = fitting_shapes(model)
+    for network in (model, other):
+        require_usual_activations(network, shapes[0])
+    with exact_float32():
         for noise in _pictures_of_noise(model, shapes):
             before = _run_once(model, wanted, noise)
             after = _run_once(other, found, noise)
             for name, one, another in zip(names, before, after, strict=True):
                 trouble = f"{model.name}: {what} computes something else, from layer {name} on"
                 _require_same(trouble, one, another)
-
-    with exact_float32():
-        _at_a_fitting_size(model, compare)
 
 
 def _pictures_of_noise(model: keras.Model, shapes: Sequence[Shape]) -> Iterator[list[NDArray[Any]]]:
@@ -155,6 +178,8 @@ def _as_input(picture: NDArray[np.float64], dtype: str) -> NDArray[Any]:
 
 
 def _require_same(trouble: str, wanted: NDArray[np.float32], found: NDArray[np.float32]) -> None:
+    if found.shape != wanted.shape:
+        raise NetworkError(f"{trouble}; it gives {found.shape} instead of {wanted.shape}")
     largest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max(initial=0)
     if not np.allclose(found, wanted, rtol=0, atol=SAME * largest, equal_nan=True):
         difference = np.abs(found - wanted).max()
@@ -166,10 +191,10 @@ def _require_same(trouble: str, wanted: NDArray[np.float32], found: NDArray[np.f
 
 
 def _run_once(
-    model: keras.Model, tensors: list[Any], noise: list[NDArray[Any]]
+    model: keras.Model, tensors: Sequence[Any], noise: list[NDArray[Any]]
 ) -> list[NDArray[np.float32]]:
     """Compute tensors of a network; compile it only if it must be, because that takes longer."""
-    giving = keras.Model(model.inputs, tensors)
+    giving = keras.Model(model.inputs, list(tensors))
     if has_channels_first(model):
         given = compiled(giving).predict_on_batch(noise)
     else:

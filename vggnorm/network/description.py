@@ -13,8 +13,11 @@ from typing import Any
 import keras
 from keras import layers
 
+from vggnorm.network.cloning import config_of_layer
 from vggnorm.network.graph import Graph
-from vggnorm.network.kinds import TRANSPOSED
+from vggnorm.network.keras_private import operation_name
+from vggnorm.network.kinds import AUGMENTING, TRANSPOSED
+from vggnorm.network.operations import is_operation, without_ellipsis
 from vggnorm.network.steps import Step
 
 # Settings that do not change what a trained layer computes. Every other setting counts, even one
@@ -44,6 +47,7 @@ NO_MATTER_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 # Layers that do nothing when a network is used.
 IDLE = (
+    *AUGMENTING,
     layers.ActivityRegularization,
     layers.AlphaDropout,
     layers.Dropout,
@@ -96,8 +100,10 @@ def _is_from_keras(layer: keras.Layer) -> bool:
     return type(layer).__module__.startswith("keras.")
 
 
-def _kind(layer: keras.Layer) -> str:
+def _kind(layer: Any) -> str:
     """Name the kind of a layer; a custom layer never gets the name of one of Keras's layers."""
+    if is_operation(layer):
+        return operation_name(layer)
     kind = type(layer)
     registered: str = keras.saving.get_registered_name(kind)
     if _is_from_keras(layer) or registered != kind.__name__:
@@ -109,7 +115,9 @@ def _settings(step: Step) -> dict[str, Any]:
     layer = step.layer
     if isinstance(layer, layers.InputLayer):
         return {}
-    config = layer.get_config()
+    if is_operation(layer):
+        return _settings_of_operation(step)
+    config = config_of_layer(layer)
     # Keras 3.11 does not write these down.
     if isinstance(layer, layers.ELU):
         config["alpha"] = layer.alpha
@@ -125,6 +133,29 @@ def _settings(step: Step) -> dict[str, Any]:
         else:
             settings[name] = _plain(value)
     return settings
+
+
+def _settings_of_operation(step: Step) -> dict[str, Any]:
+    """Give the settings of an operation, and what it is called with, each tensor as `tensor`."""
+    arguments = without_ellipsis(step)
+    settings = {
+        name: _plain_argument(value)
+        for name, value in {**step.layer.get_config(), **step.named}.items()
+        if _matters(name, value)
+    }
+    return {"called with": [_plain_argument(value) for value in arguments], **settings}
+
+
+def _plain_argument(value: Any) -> Any:
+    if isinstance(value, keras.KerasTensor):
+        return "tensor"
+    if isinstance(value, slice):
+        return ["slice", value.start, value.stop, value.step]
+    if isinstance(value, list | tuple):
+        return [_plain_argument(entry) for entry in value]
+    if keras.ops.is_tensor(value):
+        return _plain(keras.ops.convert_to_numpy(value))
+    return _plain(value)
 
 
 def _matters(name: str, value: Any) -> bool:

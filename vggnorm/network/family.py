@@ -15,10 +15,16 @@ from vggnorm.files.tensor import of_array
 from vggnorm.files.vgg_weights import NOT_KNOWN, TakenAs, VggWeights
 from vggnorm.files.weights_file import WeightsFile, taken_as_by_numbers
 from vggnorm.means.filter_means import FilterMeans
+from vggnorm.network.front import prepares_photos
 from vggnorm.network.keras_private import calls_in
+from vggnorm.network.kinds import IN_TRAINING
+from vggnorm.network.nesting import opened
 from vggnorm.network.padding import with_padding
+from vggnorm.network.paths import DOT
+from vggnorm.network.policies import in_float32
 from vggnorm.network.reflection import ReflectionPadding2D
 from vggnorm.network.storage import load_model
+from vggnorm.network.surroundings import require_ready
 from vggnorm.network.weights import weights_in_files_order
 from vggnorm.photos.geometry import Preprocessing
 
@@ -36,6 +42,7 @@ def load_normalized(path: str | Path | WeightsFile) -> keras.Model:
         MeansError: the file does not hold the means that it was normalized with.
         NetworkError: as of `vggnorm.load_network`.
     """
+    require_ready()
     with open_weights(path) as file:
         recipe = load_means(file).recipe
         model = load_model(file)
@@ -50,15 +57,21 @@ def load_normalized(path: str | Path | WeightsFile) -> keras.Model:
 def taken_as_by(model: keras.Model) -> TakenAs:
     """Tell by the numbers of its first convolution how a network takes photos.
 
-    They do not tell if anything but reflection padding stands in front of it.
+    They do not tell if anything stands in front of it but reflection padding, augmentation and
+    other layers that do nothing when the network is used. But if that prepares photos of 0 to 255
+    in a known way, the network takes them as they are. In transfer learning, the convolution is
+    inside a model: its path ends in its name.
     """
+    network = opened(in_float32(model))
+    if prepares_photos(network):
+        return TakenAs("none", "what stands in front of its first filter")
     first = vgg.convolution_name((1, 1))
-    calls = {id(call.outputs[0]): call for call in calls_in(model)}
+    calls = {id(call.outputs[0]): call for call in calls_in(network)}
     for call in calls.values():
-        if call.operation.name != first:
+        if call.operation.name.rpartition(DOT)[2] != first:
             continue
         before = calls[id(call.inputs[0])]
-        if isinstance(before.operation, ReflectionPadding2D):
+        while isinstance(before.operation, (ReflectionPadding2D, *IN_TRAINING)):
             before = calls[id(before.inputs[0])]
         if before.is_input:
             arrays = [of_array(array) for array in call.operation.get_weights()]
@@ -83,6 +96,7 @@ def weights_of(
     Raises:
         NetworkError: the model is not a plain VGG.
     """
+    require_ready()
     if preprocessing is not None:
         taken_as = TakenAs(preprocessing, "the caller")
     elif means is not None:

@@ -1,8 +1,10 @@
 """The rule on a whole network: which filters are normalized, and what that does to every layer.
 
-A network is read as Keras built it, one call of a layer after the other. `vggnorm.network.layers`
-says what each kind of layer does to a scale. If something cannot be rescaled without changing what
-the network computes, the network is refused, and the error names the layer.
+A network is read as Keras built it, one call of a layer after the other. Models inside it are
+opened first, and their layers named by their paths: see `vggnorm.network.nesting`.
+`vggnorm.network.layers` says what each kind of layer does to a scale. If something cannot be
+rescaled without changing what the network computes, the network is refused, and the error names the
+layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +17,22 @@ from keras import layers
 
 from vggnorm.errors import NetworkError
 from vggnorm.means.recipe import Padding
+from vggnorm.network import operations
 from vggnorm.network.layers import (
-    CHANNEL_BY_CHANNEL,
     FILTER_WEIGHTS,
     FILTERS,
     RULES,
     Carried,
     Changed,
     along_channels,
+    keeps_channels,
     passes_scales,
     reason_against,
+    rule_of,
 )
+from vggnorm.network.nesting import opened
+from vggnorm.network.operations import is_operation
+from vggnorm.network.paths import holder_of, lookup
 from vggnorm.network.rectifiers import (
     RECTIFYING,
     function_name,
@@ -34,7 +41,7 @@ from vggnorm.network.rectifiers import (
     is_rectifier,
 )
 from vggnorm.network.reflection import padding_in
-from vggnorm.network.steps import Step, steps_in
+from vggnorm.network.steps import Step, require_readable, steps_in
 from vggnorm.rule import Float64
 
 
@@ -78,16 +85,20 @@ class Graph:
     """A network as the rule sees it.
 
     Attributes:
-        model: the network.
+        given: the network as it was given, perhaps with models inside.
+        model: the network, without models inside.
         steps: the calls of its layers, each after those whose output it takes.
         sites: layer name -> what is normalized, in network order.
         kept: layer name -> why its filters are not normalized.
+        output_layers: the layers whose filters' scales an output of the network carries.
     """
 
+    given: keras.Model
     model: keras.Model
     steps: list[Step]
     sites: dict[str, Site]
     kept: dict[str, str]
+    output_layers: tuple[str, ...]
 
     @property
     def filters(self) -> dict[str, int]:
@@ -97,8 +108,7 @@ class Graph:
     @property
     def pooling(self) -> str:
         """The kinds of pooling between the layers: `max`, `avg`, `max+avg` or `none`."""
-        kinds = [type(step.layer) for step in self.steps]
-        names = [kind.__name__ for kind in kinds if kind in CHANNEL_BY_CHANNEL]
+        names = [type(step.layer).__name__ for step in self.steps if keeps_channels(step)]
         found = []
         if any("MaxPool" in name for name in names):
             found.append("max")
@@ -148,17 +158,20 @@ def read_graph(model: keras.Model, *, dense: bool = False) -> Graph:
     positions, such as class scores.
 
     Args:
-        model: any functional or sequential model of one input.
+        model: any functional or sequential model of one input. Its layers may be models.
         dense: whether dense layers are normalized. Otherwise they take in scales and give out none.
 
     Raises:
         NetworkError: a layer is of a kind that is not known or cannot be rescaled, or there is
             nothing to normalize.
     """
+    require_readable(model)
+    given, model = model, opened(model)
     steps = steps_in(model)
     _refuse_unusual_weights(steps)
+    _refuse_whole_numbers(steps)
     raw = _raw(steps)
-    ends = _ends(model, steps, raw)
+    ends = _ends(given, model, steps, raw, dense=dense)
     sites, kept = _candidates(steps, dense=dense)
     sources = _sources(steps, raw, sites)
     for tensor, what in ends:
@@ -168,7 +181,9 @@ def read_graph(model: keras.Model, *, dense: bool = False) -> Graph:
     if not sites:
         reasons = "".join(f"; {name}: {reason}" for name, reason in kept.items())
         raise NetworkError(f"{model.name}: has no layer whose filters can be normalized{reasons}")
-    graph = Graph(model, steps, sites, kept)
+    reached = frozenset[str]().union(*(sources[id(tensor)] for tensor in model.outputs))
+    output_layers = tuple(name for name in sites if name in reached)
+    graph = Graph(given, model, steps, sites, kept, output_layers)
     _rehearse(graph)
     return graph
 
@@ -190,7 +205,7 @@ def _carry(step: Step, incoming: list[Float64], wanted: Float64 | None) -> Carri
         return RULES[kind](step, incoming, wanted)
     if all((scale == 1).all() for scale in incoming):  # nothing is rescaled: any layer may be here
         return None, np.ones((1,) * len(step.output.shape))
-    return RULES[kind](step, incoming, np.ones(0))
+    return rule_of(step)(step, incoming, np.ones(0))
 
 
 # Reading
@@ -221,6 +236,20 @@ def _refuse_unusual_weights(steps: Sequence[Step]) -> None:
             )
 
 
+def _refuse_whole_numbers(steps: Sequence[Step]) -> None:
+    """Refuse filters on whole numbers, for which the backends have no convolution."""
+    for step in steps:
+        if type(step.layer) not in FILTERS:
+            continue
+        dtype = str(step.inputs[0].dtype)
+        if "float" not in dtype:
+            raise NetworkError(
+                f"layer {step.layer.name}: is given whole numbers ({dtype}), which Keras cannot "
+                "multiply by its weights; build the network with an input of float32, or put a "
+                "Rescaling layer in front"
+            )
+
+
 def _raw(steps: Sequence[Step]) -> set[int]:
     """Find the tensors before the first filter: the photo, and whatever prepares it."""
     raw: set[int] = set()
@@ -231,7 +260,9 @@ def _raw(steps: Sequence[Step]) -> set[int]:
     return raw
 
 
-def _ends(model: keras.Model, steps: Sequence[Step], raw: set[int]) -> list[tuple[Any, str]]:
+def _ends(
+    given: keras.Model, model: keras.Model, steps: Sequence[Step], raw: set[int], *, dense: bool
+) -> list[tuple[Any, str]]:
     """Find the tensors that must keep the scale 1, each with what requires it.
 
     Raises:
@@ -240,10 +271,10 @@ def _ends(model: keras.Model, steps: Sequence[Step], raw: set[int]) -> list[tupl
     leads_on = _leading_to_filters(steps)
     ends = []
     for step in steps:
-        if id(step.output) in raw or passes_scales(step.layer):
+        if id(step.output) in raw or passes_scales(step):
             continue
         if id(step.output) in leads_on:
-            raise NetworkError(_refusal(step, steps))
+            raise NetworkError(_refusal(given, step, steps, dense=dense))
         if type(step.layer) not in FILTERS:
             ends += [(tensor, f"the input of {step.layer.name}") for tensor in step.inputs]
     flat = [tensor for tensor in model.outputs if len(tensor.shape) == 2]
@@ -259,18 +290,45 @@ def _leading_to_filters(steps: Sequence[Step]) -> set[int]:
     return leads_on
 
 
-def _refusal(step: Step, steps: Sequence[Step]) -> str:
-    """Say that a layer stands where it cannot, and how to leave it out."""
+def _refusal(given: keras.Model, step: Step, steps: Sequence[Step], *, dense: bool) -> str:
+    """Say that a layer stands where it cannot, and how to leave it out if that leaves filters."""
     layer = step.layer
     kind = type(layer).__name__
-    if function_of(layer) is not keras.activations.linear:
+    if is_operation(layer):
+        kind = f"the operation {kind}"
+    elif function_of(layer) is not keras.activations.linear:
         kind += f" with {function_name(layer)!r}"
-    before = _steps_by_output(steps)[id(step.inputs[0])].layer.name
+    trouble = f"layer {layer.name}: {kind} stands before other filters, and {reason_against(layer)}"
+    before = _layer_before(step, steps).name
+    if not _can_be_read_up_to(given, before, dense=dense):
+        return f"{trouble}; replace it"
+    model, name = lookup(given, before)
     return (
-        f"layer {layer.name}: {kind} stands before other filters, and {reason_against(layer)}; "
-        "replace it, or leave out the layers from there on: "
-        f"keras.Model(model.inputs, model.get_layer({before!r}).output)"
+        f"{trouble}; replace it, or leave out the layers from there on: "
+        f"keras.Model({model}.inputs, {model}.get_layer({name!r}).output)"
     )
+
+
+def _can_be_read_up_to(given: keras.Model, path: str, *, dense: bool) -> bool:
+    """Tell whether a network without what is behind a layer has filters to normalize.
+
+    Of a layer inside a model, Keras gives only the output inside. So the model is taken alone.
+    """
+    model, name = holder_of(given, path)
+    try:
+        read_graph(keras.Model(model.inputs, model.get_layer(name).output), dense=dense)
+    except (AttributeError, NetworkError, ValueError):  # Keras's, of a layer that is used twice
+        return False
+    return True
+
+
+def _layer_before(step: Step, steps: Sequence[Step]) -> keras.Layer:
+    """Find the last layer, and no operation, whose output a call depends on."""
+    by_output = _steps_by_output(steps)
+    before = by_output[id(step.inputs[0])]
+    while is_operation(before.layer):
+        before = by_output[id(before.inputs[0])]
+    return before.layer
 
 
 def _candidates(steps: Sequence[Step], *, dense: bool) -> tuple[dict[str, Site], dict[str, str]]:
@@ -288,7 +346,7 @@ def _candidates(steps: Sequence[Step], *, dense: bool) -> tuple[dict[str, Site],
         else:
             activation, axis = rectifying.output, step.axis
             filters = activation.shape[axis]
-            sites[name] = Site(activation, axis, filters, not is_leaky(rectifying.layer))
+            sites[name] = Site(activation, axis, filters, not _is_leaky(rectifying))
     return sites, kept
 
 
@@ -304,10 +362,18 @@ def _rectifying_step(step: Step, steps: Sequence[Step]) -> Step | None:
         if len(users) != 1:
             return None
         (step,) = users
-        if type(step.layer) not in CHANNEL_BY_CHANNEL or not passes_scales(step.layer):
+        if not keeps_channels(step) or not passes_scales(step):
             return None
-        if is_rectifier(step.layer):
+        if _is_rectifier(step):
             return step
+
+
+def _is_rectifier(step: Step) -> bool:
+    return operations.rectifies(step) if is_operation(step.layer) else is_rectifier(step.layer)
+
+
+def _is_leaky(step: Step) -> bool:
+    return operations.leaks(step) if is_operation(step.layer) else is_leaky(step.layer)
 
 
 def _sources(
@@ -318,7 +384,7 @@ def _sources(
     for step in steps:
         if type(step.layer) in FILTERS:
             found = frozenset({step.layer.name} & sites.keys())
-        elif id(step.output) in raw or not passes_scales(step.layer):
+        elif id(step.output) in raw or not passes_scales(step):
             found = frozenset()
         else:
             found = frozenset().union(*(sources[id(tensor)] for tensor in step.inputs))

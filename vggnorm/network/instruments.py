@@ -11,18 +11,16 @@ from keras.applications.imagenet_utils import preprocess_input
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
+from vggnorm.network.compilation import compiled
 from vggnorm.network.graph import Graph, Site
 from vggnorm.network.layers import FILTERS, as_channels
 from vggnorm.network.precision import run_batch
 from vggnorm.network.reflection import require_reflections_fit
+from vggnorm.network.trial import require_runs
 from vggnorm.photos.decode import Pixels
 from vggnorm.photos.geometry import Preprocessing
 
 PositionMeans = Mapping[str, NDArray[np.float32]]  # layer name -> (photos, filters)
-
-# On a CPU, XLA takes a quarter longer for VGG's convolutions than TensorFlow's own kernels. JAX has
-# only XLA.
-JIT_COMPILE = False if keras.backend.backend() == "tensorflow" else "auto"
 
 # The types that hold every whole number from 0 to 255, besides float32 and float64.
 HOLDS_PIXELS = frozenset(
@@ -126,10 +124,11 @@ def measuring_model(
         `(photos, filters)` float32. Only these vectors leave the device.
 
     Raises:
-        NetworkError: the network's input cannot hold the photos, Keras would compute a wrong result
-            at that size, or a map is too small for reflection padding.
+        NetworkError: the network's input cannot hold the photos, Keras refuses the network at that
+            size or would compute a wrong result, or a map is too small for reflection padding.
     """
     photos = _photos(graph.model, size)
+    _require_runs(graph.model, photos)
     pixels = _prepared(photos, graph.model, preprocessing)
     _require_biases_on_channels(graph, pixels)
     require_reflections_fit(graph.model, graph.steps, pixels)
@@ -171,6 +170,7 @@ def comparing_model(
         NetworkError: as for `measuring_model`.
     """
     photos = _photos(graph.model, size)
+    _require_runs(graph.model, photos)
     pixels = _prepared(photos, graph.model, preprocessing)
     _require_biases_on_channels(graph, pixels)
     require_reflections_fit(graph.model, graph.steps, pixels)
@@ -198,6 +198,12 @@ def _every_result(graph: Graph, name: str) -> keras.Model:
 def _photos(model: keras.Model, size: tuple[int, int] | None) -> Any:
     height, width = photo_size(model) or size or (None, None)
     return keras.Input((height, width, 3), dtype="uint8", name="photos")
+
+
+def _require_runs(model: keras.Model, photos: Any) -> None:
+    height, width = photos.shape[1:3]
+    if height is not None:
+        require_runs(model, (height, width))
 
 
 def _prepared(photos: Any, model: keras.Model, preprocessing: Preprocessing) -> Any:
@@ -302,20 +308,3 @@ def _position_mean(activation: Any, site: Site) -> Any:
 
 def _photo_max(values: Any) -> Any:
     return ops.max(ops.abs(values), axis=tuple(range(1, len(values.shape))))
-
-
-def compiled(model: keras.Model) -> keras.Model:
-    """Compile a model in the way that suits its layers and the backend."""
-    # On a CPU, TensorFlow itself has no convolution with the channels first. oneDNN and XLA do.
-    model.compile(jit_compile=has_channels_first(model) or JIT_COMPILE)
-    return model
-
-
-def has_channels_first(model: keras.Model) -> bool:
-    """Tell whether any layer takes its channels first."""
-    for layer in model.layers:
-        if getattr(layer, "data_format", None) == "channels_first":
-            return True
-        if isinstance(layer, keras.Model) and has_channels_first(layer):
-            return True
-    return False

@@ -10,6 +10,8 @@ from typing import Any
 
 import keras
 
+OPERATION_PACKAGES = ("keras.src.ops", "keras.src.activations")
+
 
 @dataclass(frozen=True)
 class Call:
@@ -60,6 +62,19 @@ def _call(node: Any) -> Call:
         named=node.arguments.kwargs,
         is_input=node.is_input,
     )
+
+
+def operation_name(operation: Any) -> str:
+    """Name an operation of Keras, such as `numpy.Pad`; an empty text for anything else.
+
+    Private: the modules `keras.src.ops` and `keras.src.activations`. The classes of the operations
+    have no public names; files of Keras hold the private ones.
+    """
+    kind = type(operation)
+    package, _, module = kind.__module__.rpartition(".")
+    if package not in OPERATION_PACKAGES:
+        return ""
+    return f"{module}.{kind.__name__}"
 
 
 def inner_layers(layer: keras.Layer) -> list[keras.Layer]:

@@ -61,10 +61,45 @@ SPATIAL: tuple[LayerKind, ...] = (
     layers.UpSampling1D,
     layers.UpSampling2D,
     layers.UpSampling3D,
+    layers.CenterCrop,
+    layers.Resizing,
+)
+
+# Augmentation. Each gives its input back when a network is used. An early Keras 3 lacks some.
+# RandomCrop does so, too, but tells Keras another shape: see `vggnorm.network.nesting`.
+AUGMENTING: tuple[LayerKind, ...] = tuple(
+    getattr(layers, name)
+    for name in (
+        "AugMix",
+        "CutMix",
+        "MixUp",
+        "RandomBrightness",
+        "RandomColorDegeneration",
+        "RandomColorJitter",
+        "RandomContrast",
+        "RandomElasticTransform",
+        "RandomErasing",
+        "RandomFlip",
+        "RandomGaussianBlur",
+        "RandomGrayscale",
+        "RandomHue",
+        "RandomInvert",
+        "RandomPerspective",
+        "RandomPosterization",
+        "RandomRotation",
+        "RandomSaturation",
+        "RandomSharpness",
+        "RandomShear",
+        "RandomTranslation",
+        "RandomZoom",
+        "Solarization",
+    )
+    if hasattr(layers, name)
 )
 
 # They do something in training only.
 IN_TRAINING: tuple[LayerKind, ...] = (
+    *AUGMENTING,
     layers.Dropout,
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,

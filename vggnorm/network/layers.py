@@ -14,12 +14,15 @@ rule of its own.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import activations, layers
 
 from vggnorm.errors import NetworkError
+from vggnorm.network import operations
+from vggnorm.network.keras_private import operation_name
 from vggnorm.network.kinds import (
     CONVOLUTIONS,
     DEPTHWISE,
@@ -33,7 +36,8 @@ from vggnorm.network.kinds import (
     TRANSPOSED,
     LayerKind,
 )
-from vggnorm.network.rectifiers import RECTIFYING, function_of, is_rectifier
+from vggnorm.network.operations import is_operation
+from vggnorm.network.rectifiers import RECTIFYING, function_of, is_kerases, is_rectifier
 from vggnorm.network.steps import LayerWeights, Step, channel_axis
 from vggnorm.rule import Float64, Floats, rescale
 
@@ -211,7 +215,8 @@ def _join(step: Step, incoming: list[Float64], _: Float64) -> Carried:
     """Join the scales in the way `Concatenate` joins the channels."""
     rank = len(step.output.shape)
     axis = step.layer.axis % rank
-    if any(scale.size != scale.shape[axis] for scale in incoming):
+    is_open = any(tensor.shape[axis] is None for tensor in step.inputs)  # as no channels ever are
+    if is_open or any(scale.size != scale.shape[axis] for scale in incoming):
         raise NetworkError(
             f"layer {step.layer.name}: joins tensors along an axis that is not the axis of their "
             "channels; leave out the layers from there on"
@@ -249,7 +254,7 @@ def _shortened(scale: Float64) -> Float64:
 RULES: dict[LayerKind, Rule] = {
     **dict.fromkeys(FILTERS, _filters),
     layers.BatchNormalization: _batch_normalization,
-    **dict.fromkeys((*RECTIFIERS, *IN_TRAINING), _same),
+    **dict.fromkeys((*RECTIFIERS, *IN_TRAINING, layers.Rescaling), _same),
     **dict.fromkeys(SPATIAL, _by_channel),
     **dict.fromkeys(POOLING_AWAY, _pool_away),
     **dict.fromkeys(MOVING, _move),
@@ -257,24 +262,65 @@ RULES: dict[LayerKind, Rule] = {
 }
 
 # In these, each channel of the output comes from the same channel of the input alone.
-CHANNEL_BY_CHANNEL = frozenset({layers.BatchNormalization, *RECTIFIERS, *IN_TRAINING, *SPATIAL})
+CHANNEL_BY_CHANNEL = frozenset(
+    {layers.BatchNormalization, layers.Rescaling, *RECTIFIERS, *IN_TRAINING, *SPATIAL}
+)
 
 
-def passes_scales(layer: keras.Layer) -> bool:
+def rule_of(step: Step) -> Rule:
+    """Give the rule of a layer or operation that passes scales."""
+    return _operation if is_operation(step.layer) else RULES[type(step.layer)]
+
+
+def _operation(step: Step, incoming: list[Float64], wanted: Float64) -> Carried:
+    if operation_name(step.layer) == "numpy.Concatenate":
+        return _join(step, incoming, wanted)
+    try:
+        return None, operations.rescale(step, incoming)
+    except ValueError as error:
+        raise NetworkError(
+            f"layer {step.layer.name}: {error}; leave out the layers from there on"
+        ) from error
+
+
+def keeps_channels(step: Step) -> bool:
+    """Tell whether each channel of the output comes from the same channel of the input alone."""
+    if is_operation(step.layer):
+        return operation_name(step.layer) in operations.BY_CHANNEL
+    return type(step.layer) in CHANNEL_BY_CHANNEL
+
+
+def passes_scales(step: Step) -> bool:
     """Tell whether a layer's output is rescaled, and otherwise unchanged, when its input is.
 
     For a layer with filters, tell whether its activation function passes on the scale that is
     wanted of the filters.
     """
+    layer = step.layer
     kind = type(layer)
+    if is_operation(layer):
+        return operations.passes_scales(step)
     if kind not in RULES:
         return False
     if kind in FILTERS or kind is layers.Activation:
         return function_of(layer) in (*RECTIFYING, activations.linear)
-    return kind is not layers.ReLU or is_rectifier(layer)
+    if kind is layers.ReLU:
+        return is_rectifier(layer)
+    return not _adds_constant(layer)
 
 
+def _adds_constant(layer: keras.Layer) -> bool:
+    """Tell whether a layer adds something that does not depend on its input."""
+    if type(layer) is layers.Rescaling:
+        return bool(np.any(layer.offset))
+    if type(layer) is layers.Resizing:
+        return bool(layer.pad_to_aspect_ratio and layer.fill_value != 0)
+    return False
+
+
+_ADDS = "it adds a constant, which would have to be rescaled filter by filter"
 _SHARED = "all that it joins would need one common scale, so not every filter's mean could be 1"
+_ADDS_UP = f"{_SHARED}, and numbers that it adds would have to be rescaled filter by filter"
 _BENDS = "its output is not proportional to its input"
 _CLIPS = "it is clipped or has a threshold, which would have to be rescaled filter by filter"
 _NORMALIZES = "it undoes every scale, and mixes those of the channels"
@@ -288,17 +334,33 @@ REASONS: dict[LayerKind, str] = {
         _NORMALIZES,
     ),
     layers.ReLU: _CLIPS,
+    **dict.fromkeys((layers.Rescaling, layers.Resizing), _ADDS),
 }
 
 
-def reason_against(layer: keras.Layer) -> str:
-    """Say why a layer does not pass scales on."""
+def reason_against(layer: Any) -> str:
+    """Say why a layer or operation does not pass scales on."""
+    if is_operation(layer):
+        return _reason_against_operation(layer)
     function = function_of(layer)
-    if function in (activations.relu6, keras.ops.relu6):
+    if function is activations.relu6:
         return _CLIPS
     if isinstance(function, keras.Layer):
         return (
             "its activation is itself a layer, which is not read; use a layer of its own, or the "
             "name of a function"
         )
+    if not is_kerases(function):
+        return "its activation is not one of Keras's, so nothing is known about it"
     return REASONS.get(type(layer), "it is not known to pass a scale on")
+
+
+def _reason_against_operation(operation: Any) -> str:
+    name = operation_name(operation)
+    if name in operations.CLIPPING:
+        return _CLIPS
+    if name in operations.COMBINING:
+        return _ADDS_UP
+    if name in operations.PASSING or name in operations.RECTIFYING:
+        return "with these arguments it does not pass a scale on"
+    return "it is not known to pass a scale on"

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
 from vggnorm.means.recipe import Padding
+from vggnorm.network.cloning import copied
 from vggnorm.network.copies import finalize, input_like, require_same_outputs
 from vggnorm.network.kinds import CONVOLUTIONS, DEPTHWISE, SEPARABLE, TRANSPOSED
+from vggnorm.network.paths import is_opened, leaf_layers
 from vggnorm.network.reflection import ReflectionPadding2D, padding_in
 from vggnorm.network.steps import steps_in
 
@@ -43,8 +45,14 @@ def with_padding(model: keras.Model, padding: Padding) -> keras.Model:
     if padding not in get_args(Padding):
         known = ", ".join(get_args(Padding))
         raise NetworkError(f"the padding {padding!r} is not known; it must be one of {known}")
-    if padding_in(model.layers) == padding:
+    if padding_in(leaf_layers(model).values()) == padding:
         return model
+    for layer in model.layers:
+        if is_opened(layer) and any(_pads(inner) for inner in leaf_layers(layer).values()):
+            raise NetworkError(
+                f"layer {layer.name}: is a model inside the model, and its padding cannot be "
+                f"changed there; give that part alone: model.get_layer({layer.name!r})"
+            )
     changed = _changed(model, padding)
     _require_same_weights(model, changed)
     before = OTHER[padding]
@@ -77,7 +85,7 @@ def _reflecting(model: keras.Model) -> keras.Model:
     reflections = _reflections_for(model)
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        return _copied(layer, "valid" if layer.name in reflections else None)
+        return copied(layer, padding="valid") if layer.name in reflections else copied(layer)
 
     def call(layer: keras.Layer, *tensors: Any, **named: Any) -> Any:
         if layer.name not in reflections:
@@ -93,7 +101,7 @@ def _padding_with_zeros(model: keras.Model) -> keras.Model:
     convolutions = _reflected_convolutions(model)
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        return _copied(layer, "same" if layer.name in convolutions else None)
+        return copied(layer, padding="same") if layer.name in convolutions else copied(layer)
 
     def call(layer: keras.Layer, *tensors: Any, **named: Any) -> Any:
         if type(layer) is ReflectionPadding2D:
@@ -158,6 +166,10 @@ def _reflected_convolutions(model: keras.Model) -> set[str]:
     return convolutions
 
 
+def _pads(layer: keras.Layer) -> bool:
+    return type(layer) is ReflectionPadding2D or _pads_with_zeros(layer)
+
+
 def _pads_with_zeros(layer: keras.Layer) -> bool:
     """Tell whether a layer puts zeros around its input."""
     kind = type(layer)
@@ -192,12 +204,6 @@ def _width_for(convolution: keras.layers.Conv2D) -> tuple[int, int]:
         for side, dilation in zip(convolution.kernel_size, convolution.dilation_rate, strict=True)
     )
     return rows, columns
-
-
-def _copied(layer: keras.Layer, padding: str | None) -> keras.Layer:
-    """Make a copy of a layer, without its weights; with another `padding` if one is given."""
-    changed = {} if padding is None else {"padding": padding}
-    return type(layer).from_config({**layer.get_config(), **changed})
 
 
 def _cloned(

@@ -1,7 +1,8 @@
 """Run a network in real float32, without TF32, and time it on this machine.
 
-This module turns TF32 off while a network runs, turns a backend's lack of memory into a readable
-error, and has a stopwatch that tells whether another precision would be faster here.
+This module turns TF32 off while a network runs, turns a backend's lack of memory and the trouble
+with a GPU into a readable error, and has a stopwatch that tells whether another precision would be
+faster here.
 """
 
 import time
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggnorm.errors import NetworkError
+from vggnorm.network.failures import gpu_text, is_of_gpu, is_out_of_memory, kinds_of_failure
+from vggnorm.network.memory import is_on_cpu, shortage_text, smaller_batches
 
 # Enough to compare two speeds, and not more: where bfloat16 is emulated, each photo takes seconds.
 TRIAL_PHOTOS = 4
@@ -61,27 +64,36 @@ def run_batch(model: keras.Model, pixels: NDArray[Any]) -> Any:
         pixels: `(photos, height, width, 3)`, RGB 0..255.
 
     Raises:
-        NetworkError: there is not enough memory for the batch.
+        NetworkError: there is not enough memory for the batch, or the GPU cannot be used.
     """
     try:
         return model.predict_on_batch(pixels)
-    except Exception as error:
-        if not _is_out_of_memory(error):
-            raise
-        count, height, width = pixels.shape[:3]
-        raise NetworkError(
-            f"{model.name}: there is not enough memory for a batch of {count} photos of {height} x "
-            f"{width} pixels; use a smaller --batch-size, with --fresh if a run has begun, or a "
-            "smaller --size"
-        ) from error
+    except kinds_of_failure() as error:
+        count, *size = pixels.shape[:3]
+        if is_out_of_memory(error):
+            fitting = _batch_that_runs(model, pixels.shape)
+            raise NetworkError(shortage_text(count, (size[0], size[1]), fitting)) from error
+        if is_of_gpu(error):
+            raise NetworkError(gpu_text(error)) from error
+        raise
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error says that Python or a backend has no memory left."""
-    kind, text = type(error).__name__, str(error)
-    if isinstance(error, MemoryError) or kind in ("ResourceExhaustedError", "OutOfMemoryError"):
-        return True
-    return "RESOURCE_EXHAUSTED" in text or "not enough memory" in text  # of JAX, of PyTorch
+def _batch_that_runs(model: keras.Model, shape: tuple[int, ...]) -> int | None:
+    """Find how many photos can be run at a time, by running blank ones.
+
+    Half of a batch that does not fit is not tried on a CPU, where TensorFlow may end the process.
+    """
+    count, *photo = shape
+    highest = count // 2 if is_on_cpu(model) else count
+    for smaller in smaller_batches(highest):
+        try:
+            model.predict_on_batch(np.zeros((smaller, *photo), np.uint8))
+        except kinds_of_failure() as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return smaller
+    return None
 
 
 def photos_per_second(measuring: keras.Model, height: int, width: int) -> float:

@@ -9,6 +9,7 @@ from keras import ops
 
 from vggnorm.errors import NetworkError
 from vggnorm.means.recipe import Padding
+from vggnorm.network import operations
 from vggnorm.network.steps import Step
 
 
@@ -105,10 +106,17 @@ def require_reflections_fit(model: keras.Model, steps: Sequence[Step], pixels: A
     Raises:
         NetworkError: a map is too small; the text names the layer.
     """
-    padding = {step.layer.name: step for step in steps if type(step.layer) is ReflectionPadding2D}
+    padding = {step.layer.name: step for step in steps if _reflects(step)}
     if not padding:
         return
     inputs = {name: step.inputs[0] for name, step in padding.items()}
     shapes = keras.Model(model.inputs[0], inputs).compute_output_shape(pixels.shape)
     for name, step in padding.items():
-        step.layer.require_fits(shapes[name])
+        if operations.is_operation(step.layer):
+            operations.require_reflection_fits(step, shapes[name])
+        else:
+            step.layer.require_fits(shapes[name])
+
+
+def _reflects(step: Step) -> bool:
+    return type(step.layer) is ReflectionPadding2D or operations.reflects(step)

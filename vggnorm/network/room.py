@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ import keras
 import numpy as np
 
 from vggnorm.errors import NetworkError
+from vggnorm.files.nested_config import is_model
 from vggnorm.network.keras_private import Call, calls_in
+from vggnorm.network.paths import is_opened
+from vggnorm.network.steps import require_readable
 
 # How many bytes the activations of one photo may take at once. VGG16 takes 26 MB for a photo of 224
 # pixels and 0.18 GB for one of 600. ConvNeXtXLarge takes the most of keras.applications at 600
@@ -115,7 +118,7 @@ def _built(
 
 def _without_arrays(config: Mapping[str, Any]) -> Mapping[str, Any]:
     changed = copy.deepcopy(dict(config))
-    for layer in changed["config"]["layers"]:
+    for layer in _every_layer(changed):
         if layer["class_name"] == "Normalization":
             layer.update(
                 class_name="Statistics",
@@ -124,6 +127,15 @@ def _without_arrays(config: Mapping[str, Any]) -> Mapping[str, Any]:
                 build_config=None,
             )
     return changed
+
+
+def _every_layer(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give the configuration of each layer of a model that is no model, those inside as well."""
+    for layer in config["config"]["layers"]:
+        if is_model(layer):
+            yield from _every_layer(layer)
+        else:
+            yield layer
 
 
 def _require_all_used(config: Mapping[str, Any], model: keras.Model, path: Path) -> None:
@@ -138,6 +150,9 @@ def _require_all_used(config: Mapping[str, Any], model: keras.Model, path: Path)
             f"{path}: describes a layer {name} that its network does not use; Keras does not write "
             "such a file"
         )
+    for layer in config["config"]["layers"]:
+        if is_model(layer):
+            _require_all_used(layer, model.get_layer(layer["config"]["name"]), path)
 
 
 def _require_weights_there(model: keras.Model, path: Path, held_bytes: int) -> None:
@@ -152,6 +167,8 @@ def _require_weights_there(model: keras.Model, path: Path, held_bytes: int) -> N
 
 def _require_usual_activations(model: keras.Model, path: Path) -> None:
     try:
+        if len(model.inputs) > 1:
+            require_readable(model)  # says that it may have one
         require_usual_activations(model, noise_shape(model))
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from error
@@ -187,37 +204,51 @@ def require_usual_activations(model: keras.Model, shape: tuple[int, ...]) -> Non
         )
 
 
-def activation_bytes(model: keras.Model, shape: tuple[int, ...]) -> int:
+def activation_bytes(
+    model: keras.Model, shape: tuple[int, ...], in_place: Collection[type] = ()
+) -> int:
     """Tell how many bytes a network's activations take at once for an input, without making them.
 
     The layers are called in Keras's order, and each activation is kept until the last layer that
-    takes it is done. Activations count as float32, whatever the type of the network.
+    takes it is done. Activations count as float32, whatever the type of the network. Those inside a
+    model count on top of what is kept while it is called.
 
     Args:
         model: a functional or sequential model of one input.
         shape: the shape of the input, with the number of inputs first.
+        in_place: kinds of layers that write over their input where nothing else takes it.
     """
     calls = calls_in(model)
     last_use: dict[int, int] = {}  # id of a tensor -> index of the last call that takes it
     for index, call in enumerate(calls):
         last_use.update((id(tensor), index) for tensor in call.inputs)
-    size = _tensor_bytes(model, calls, shape)
+    shapes = _tensor_shapes(model, calls, shape)
+    size = {key: 4 * math.prod(found) for key, found in shapes.items()}
     live: dict[int, int] = {}  # id of a tensor that is kept -> bytes
     most = 0
     for index, call in enumerate(calls):
-        live |= {id(tensor): size[id(tensor)] for tensor in call.outputs}
-        most = max(most, sum(live.values()))
-        live = {key: value for key, value in live.items() if last_use.get(key, len(calls)) > index}
+        given = {id(tensor): size[id(tensor)] for tensor in call.outputs}
+        kept = {key: value for key, value in live.items() if last_use.get(key, len(calls)) > index}
+        live = (kept if type(call.operation) in in_place else live) | given
+        most = max(most, sum(live.values()) + _bytes_inside(call, shapes))
+        live = kept | given
     return most
 
 
-def _tensor_bytes(
+def _bytes_inside(call: Call, shapes: Mapping[int, tuple[int, ...]]) -> int:
+    """Tell how many bytes the activations inside a model take at once; 0 for any other layer."""
+    if not is_opened(call.operation) or len(call.inputs) != 1:
+        return 0
+    return activation_bytes(call.operation, shapes[id(call.inputs[0])])
+
+
+def _tensor_shapes(
     model: keras.Model, calls: Sequence[Call], shape: tuple[int, ...]
-) -> dict[int, int]:
-    """Tell how many bytes each tensor takes for one input: id of the tensor -> bytes."""
+) -> dict[int, tuple[int, ...]]:
+    """Tell the shape of each tensor for one input: id of the tensor -> shape."""
     tensors = [tensor for call in calls for tensor in call.outputs]
     whole = keras.Model(model.inputs[0], tensors)
     photo = keras.KerasTensor(shape, model.inputs[0].dtype)
     specs = keras.tree.flatten(whole.compute_output_spec(photo))
     pairs = zip(tensors, specs, strict=True)
-    return {id(tensor): 4 * math.prod(spec.shape) for tensor, spec in pairs}
+    return {id(tensor): tuple(spec.shape) for tensor, spec in pairs}

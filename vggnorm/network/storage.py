@@ -11,6 +11,7 @@ from keras import ops
 
 from vggnorm import vgg
 from vggnorm.errors import NetworkError
+from vggnorm.files.conversion import Say
 from vggnorm.files.formats import open_weights
 from vggnorm.files.keras2_config import to_keras2
 from vggnorm.files.keras_h5 import check_h5_output, require_writable, write_h5
@@ -19,8 +20,11 @@ from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.recipe import Padding
 from vggnorm.network.applications import load_vgg
 from vggnorm.network.copies import cloned, require_same_outputs
+from vggnorm.network.operations import operations_in
 from vggnorm.network.padding import with_padding
+from vggnorm.network.paths import is_opened, leaf_layers
 from vggnorm.network.room import require_room
+from vggnorm.network.surroundings import require_ready
 from vggnorm.network.weights import give_weights, require_finite, weights_in_files_order
 
 AVERAGING = {
@@ -40,6 +44,7 @@ def load_network(
     include_top: bool = False,
     pooling: str = "max",
     padding: Padding = "zeros",
+    say: Say | None = None,
 ) -> keras.Model:
     """Load a network of `keras.applications`, or a model file.
 
@@ -55,28 +60,30 @@ def load_network(
             pooling, as style transfer often does.
         padding: `zeros` leaves the network as it is; `reflect` replaces the zeros around the input
             of each convolution by the input's reflection, see `vggnorm.network.padding`.
+        say: is told what a user should know of the file, such as that its layers have other names.
 
     Raises:
         NetworkError: the network is not known, or cannot have this padding; or the weights or the
             model cannot be downloaded or read, or are another network's.
     """
+    require_ready()
     if isinstance(network, str) and network in vgg.NETWORKS:
         if weights != "imagenet":
             _require_file(Path(weights), f"'imagenet' or an .h5 file of {network}'s weights")
-        model = load_vgg(network, weights, include_top=include_top)
+        model = load_vgg(network, weights, include_top=include_top, say=say)
     elif include_top:
         known = " and ".join(vgg.NETWORKS)
         raise NetworkError(
             f"{_name(network)}: include_top is for {known}; a model file is as it is"
         )
     else:
-        model = _load_model_from(network, weights)
+        model = _load_model_from(network, weights, say)
     if pooling != "max":
         model = _with_pooling(model, pooling)
     return model if padding == "zeros" else with_padding(model, padding)
 
 
-def load_model(file: WeightsFile) -> keras.Model:
+def load_model(file: WeightsFile, say: Say | None = None) -> keras.Model:
     """Load the model that an open file holds, or the VGG whose weights it holds.
 
     Raises:
@@ -88,14 +95,21 @@ def load_model(file: WeightsFile) -> keras.Model:
         file.require_plain()
         require_room(config, file.path, file.held_bytes, _build)
         model = _build(config)
-        give_weights(model, file)
+        give_weights(model, file, say)
     except NetworkError:
         raise
     except Exception as error:  # what a stranger's file makes Keras raise cannot be foreseen
-        reason = str(error).strip().partition("\n")[0]
-        raise NetworkError(f"{file.path}: cannot be loaded as a Keras model: {reason}") from error
+        raise NetworkError(
+            f"{file.path}: cannot be loaded as a Keras model: {_innermost_reason(error)}"
+        ) from error
     require_finite(model, file.path)
     return model
+
+
+def _innermost_reason(error: Exception) -> str:
+    """Give the reason at the end of what Keras says, which repeats whole configurations first."""
+    reason = str(error).rpartition("Exception encountered: ")[2]
+    return " ".join(reason.split()) or type(error).__name__
 
 
 def _config_of_weights(file: WeightsFile) -> dict[str, Any]:
@@ -134,7 +148,9 @@ def require_as_keras_loads(model: keras.Model, path: Path) -> bool:
     return True
 
 
-def _load_model_from(network: str | Path | WeightsFile, weights: str | Path) -> keras.Model:
+def _load_model_from(
+    network: str | Path | WeightsFile, weights: str | Path, say: Say | None
+) -> keras.Model:
     if weights != "imagenet":
         raise NetworkError(
             f"{_name(network)}: a model file has its own weights; leave out --weights"
@@ -148,7 +164,7 @@ def _load_model_from(network: str | Path | WeightsFile, weights: str | Path) -> 
             )
         _require_file(path, "the file of a network")
     with open_weights(network) as file:
-        return load_model(file)
+        return load_model(file, say)
 
 
 def _name(network: str | Path | WeightsFile) -> str:
@@ -163,10 +179,10 @@ def _build(config: Mapping[str, Any]) -> keras.Model:
 
 def _require_file(path: Path, wanted: str) -> None:
     try:
-        is_file = path.is_file()
+        is_there = path.exists()  # a folder is refused when it is opened, with what to do
     except OSError as error:
         raise NetworkError(f"{path}: cannot be read: {error.strerror}") from error
-    if not is_file:
+    if not is_there:
         raise NetworkError(f"{path}: there is no such file; give {wanted}")
 
 
@@ -175,6 +191,11 @@ def _with_pooling(model: keras.Model, pooling: str) -> keras.Model:
     if pooling != "avg":
         raise NetworkError(f"the pooling {pooling!r} is not known; it must be one of max, avg")
 
+    if "MaxPool" in operations_in(model):
+        raise NetworkError(
+            f"{model.name}: pools with the operation max_pool, which cannot be replaced; build the "
+            "network with MaxPooling2D layers in its place"
+        )
     require_same_outputs(model, cloned(model, {}), "a copy of it")
     return cloned(model, AVERAGING)
 
@@ -192,6 +213,8 @@ def save_network(
     layers and give them the weights: `keras.applications.VGG16(weights=path, include_top=False)`,
     or `model.load_weights(path)`.
 
+    A network with operations, such as `keras.ops.pad`, is loaded by Keras 3.11 and later alone.
+
     A network with reflection padding is saved with zero padding, because Keras has no layer that
     would do the other in every program that loads the file. The weights are the same, and the
     recipe of the means says `reflect`. `load_network` with `padding="reflect"` gives it back.
@@ -208,6 +231,7 @@ def save_network(
         OutputError: the file exists and `force` is false, has another ending, or cannot be written.
         NetworkError: the network has reflections that zero padding cannot replace.
     """
+    require_ready()
     path = check_h5_output(path, force=force)
     model = with_padding(model, "zeros")
     weights = {layer.name: _named_arrays(layer) for layer in model.layers}
@@ -239,8 +263,23 @@ def _named_weights(layer: keras.Layer) -> dict[str, Any]:
 
     That may be so in a layer that is made of other layers.
     """
+    if is_opened(layer):
+        return _named_weights_inside(layer)
     weights = weights_in_files_order(layer)
     names = [weight.name for weight in weights]
     if len(set(names)) < len(names):
         names = [f"{index}_{name}" for index, name in enumerate(names)]
     return dict(zip(names, weights, strict=True))
+
+
+def _named_weights_inside(model: keras.Model) -> dict[str, Any]:
+    """Name the weights of a model that is a layer, in the order in which Keras reads them.
+
+    What is trained comes first. Whoever loads the file knows that of each layer inside, and not of
+    the model as a whole.
+    """
+    named = {}
+    for path, layer in leaf_layers(model).items():
+        for name, weight in _named_weights(layer).items():
+            named[f"{path}/{name}"] = weight
+    return dict(sorted(named.items(), key=lambda item: not item[1].trainable))

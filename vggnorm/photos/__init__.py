@@ -9,11 +9,18 @@
 - `cores.py`: the processor cores that this process may use
 - `decode.py`: from an image file to RGB pixels
 - `digests.py`: digests of sets of photos, which can be added
+- `encodings.py`: text files that say in which encoding they are
+- `fetchers.py`: threads that fetch files, and that nobody has to wait for
 - `finding.py`: which files of a source are photos, and which of them are chosen
 - `folder.py`: a folder on disk
+- `formats.py`: which formats of images are read here, and the endings of their names
 - `geometry.py`: how a photo is made square
+- `jpeg.py`: whether a JPEG has several scans, and whether pixels are missing
+- `kinds.py`: what a file is, told from its first bytes
+- `looking.py`: looking into files whose names do not tell whether they are photos
 - `matching.py`: which of the photos found an annotation file means
 - `modes.py`: from Pillow's modes to 8-bit RGB
+- `noticed.py`: what was noticed about photos that were used
 - `opening.py`: from what a user names as the data to a source
 - `photo_list.py`: PhotoList: which photos, from where, in which order
 - `places.py`: Place: where the bytes of one photo are, outside of folders
@@ -23,9 +30,11 @@
 - `skipped.py`: a photo that was left out, and why
 - `source.py`: Source: the one door to photos, with names, sizes and open
 - `stored_file.py`: a file on this machine or on another one, read by ranges
+- `system_errors.py`: errors that are not the fault of the file that is being read
 - `taken.py`: what became of the photos that were taken
 - `tar_archive.py`: tar archives
 - `tar_index.py`: the list of a remote tar, kept in the cache folder
+- `unreadable.py`: what to say of a file that Pillow cannot open
 - `webp.py`: the size of a WebP image, read from its header
 - `zip_archive.py`: zip archives
 """

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from vggnorm.errors import PhotoError
 
@@ -97,7 +98,7 @@ def _path_of(rest: str) -> Path:
         raise PhotoError(
             f"file://{rest}: names another machine; give the whole path, as in file:///data/coco"
         )
-    return Path(unquote(path))
+    return Path(url2pathname(path))  # on Windows, `/C:/data` is `C:\data`
 
 
 def _require_host(text: str) -> None:

@@ -5,13 +5,13 @@ network would starve them.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import BinaryIO
 
+from vggnorm.photos.fetchers import Fetched, Fetchers
 from vggnorm.photos.places import MAX_SIZE
-from vggnorm.photos.source import Source, Stamp
+from vggnorm.photos.source import Contents, Source, Stamp
 
 AT_A_TIME = 32  # photos
 MAX_AHEAD = 64  # photos
@@ -29,22 +29,22 @@ def fetched_ahead(source: Source, names: Sequence[str]) -> Iterator[Source]:
     if not source.is_remote:
         yield source
         return
-    pool = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="fetch")
+    fetchers = Fetchers(AT_A_TIME, source.open)
     try:
-        yield _Ahead(source, names, pool)
+        yield _Ahead(source, names, fetchers)
     finally:
-        pool.shutdown(cancel_futures=True)
+        fetchers.close()
 
 
 class _Ahead(Source):
     """A source that has its next files fetched while it opens one."""
 
-    def __init__(self, source: Source, names: Sequence[str], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, source: Source, names: Sequence[str], fetchers: Fetchers) -> None:
         self._source = source
         self._sizes = ((name, self._size(name)) for name in names)
-        self._pool = pool
+        self._fetchers = fetchers
         self._lock = Lock()
-        self._fetching: dict[str, tuple[int, Future[BinaryIO]]] = {}
+        self._fetching: dict[str, tuple[int, Fetched]] = {}
         self._size_ahead = 0
 
     @property
@@ -58,8 +58,8 @@ class _Ahead(Source):
     def locate(self, name: str = "") -> str:
         return self._source.locate(name)
 
-    def names(self) -> Iterator[str]:
-        return self._source.names()
+    def contents(self) -> Contents:
+        return self._source.contents()
 
     def stamp(self, name: str) -> Stamp | None:
         return self._source.stamp(name)
@@ -87,7 +87,7 @@ class _Ahead(Source):
         """Have the next file fetched; tell whether there was one."""
         name, size = next(self._sizes, ("", 0))
         if name:
-            self._fetching[name] = size, self._pool.submit(self._source.open, name)
+            self._fetching[name] = size, self._fetchers.fetch(name)
             self._size_ahead += size
         return bool(name)
 

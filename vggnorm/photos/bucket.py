@@ -39,6 +39,10 @@ class WholeFile(Place):
             raise ChangedError("has changed")
         return content
 
+    def read_start(self, size: int) -> bytes:
+        """Fetch the first bytes of the file."""
+        return remote.fetch(self.address, 0, min(size, self.size))
+
     def _require_size(self) -> None:
         try:
             now = remote.stat(self.address)
@@ -81,7 +85,8 @@ class Bucket(Places):
 def _list_places(address: Address) -> list[Place]:
     if address.protocol in WITHOUT_LISTS:
         raise PhotoError(
-            f"{address}: is not a .zip or a .tar; a web server does not list the files of a folder"
+            f"{address}: is not a .zip or a .tar, and a web server does not list the files of a "
+            "folder; give the address of an archive"
         )
     try:
         files = remote.list_files(address)

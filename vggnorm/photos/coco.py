@@ -4,18 +4,19 @@ The file is read as a stream. COCO's own files have up to half a gigabyte, nearl
 of objects, which are not needed here.
 """
 
-import codecs
 import difflib
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import ijson
 
 from vggnorm.errors import PhotoError
 from vggnorm.photos.addresses import Location
+from vggnorm.photos.encodings import as_utf8
+from vggnorm.photos.kinds import HEADER, foreign_kind
 from vggnorm.photos.stored_file import stat_file
 
 Entry = dict[str, Any]  # field -> value
@@ -23,7 +24,12 @@ Entry = dict[str, Any]  # field -> value
 CHUNK = 1 << 18  # bytes read at a time
 
 # The fields that are kept of each entry.
-FIELDS = frozenset({"id", "file_name", "width", "height", "image_id", "category_id", "name"})
+FIELDS = frozenset(
+    {"id", "file_name", "coco_url", "width", "height", "image_id", "category_id", "name"}
+)
+
+# What a damaged file of JSON is told to be.
+JSON_MAY_BE = frozenset({"JSON text", "text"})
 
 # Events of the parser.
 STARTS = frozenset({"start_map", "start_array"})
@@ -42,14 +48,32 @@ class ListedPhoto:
     height: int | None
 
 
-def list_photos(annotations: Location, categories: Sequence[str] = ()) -> list[ListedPhoto]:
-    """List the photos of an annotation file, sorted by file name.
+class Listed(NamedTuple):
+    """What an annotation file lists.
 
-    Without categories, the file needs to have nothing but file names. With categories, the ids of
-    its images must be unique, and every annotation must name an image and a category.
+    Attributes:
+        photos: sorted by file name.
+        remarks: lines that say what of the file could not be used.
+    """
+
+    photos: list[ListedPhoto]
+    remarks: list[str]
+
+
+def list_photos(annotations: Location, categories: Sequence[str] = ()) -> list[ListedPhoto]:
+    """List the photos of an annotation file, sorted by file name: see `read_listing`."""
+    return read_listing(annotations, categories).photos
+
+
+def read_listing(annotations: Location, categories: Sequence[str] = ()) -> Listed:
+    """List the photos of an annotation file.
+
+    Without categories, the file needs to have nothing but file names, or the field `coco_url` in
+    their place, as LVIS has it. With categories, the ids of its images must be unique, and every
+    annotation must name an image and a category.
 
     Args:
-        annotations: a COCO instances or captions file.
+        annotations: a COCO file: instances, captions, keypoints, panoptic or image info.
         categories: names of categories, such as `person`; only photos that show any of them are
             listed.
 
@@ -57,20 +81,23 @@ def list_photos(annotations: Location, categories: Sequence[str] = ()) -> list[L
         PhotoError: the file cannot be read, is damaged, or is not an annotation file; a category is
             unknown; or no photo is left.
     """
-    with _explaining_damage(annotations):
-        listing = _Listing.of(annotations, with_categories=bool(categories))
+    advice = "; give an instances or captions file"
     if categories:
-        _check_categories(listing.categories, annotations, categories)
-    with _explaining_damage(annotations):
-        entries = listing.showing(categories) if categories else listing.images
+        advice = "; give COCO's instances file"
+    with _explaining_damage(annotations, advice):
+        listing = _Listing.of(annotations, with_categories=bool(categories))
+        if categories:
+            _check_categories(listing, annotations, categories)
+        entries, unlisted = listing.showing(categories) if categories else (listing.images, [])
         photos = {}
         for entry in entries:
             photo = _listed(entry)
             photos[photo.file_name] = photo
+    remarks = [_describe_unlisted(unlisted, annotations)] if unlisted else []
     if not photos:
         which = f" that show {', '.join(categories)}" if categories else ""
-        raise PhotoError(f"{annotations}: lists no photos{which}")
-    return [photos[name] for name in sorted(photos)]
+        raise PhotoError("; ".join([f"{annotations}: lists no photos{which}", *remarks]))
+    return Listed([photos[name] for name in sorted(photos)], remarks)
 
 
 @dataclass
@@ -94,20 +121,20 @@ class _Listing:
         if with_categories:
             wanted |= {"annotations", "categories"}
         with stat_file(annotations).open(CHUNK) as file:
-            _skip_byte_order_mark(file)
-            for section, entry in _entries(file, wanted):
+            for section, entry in _entries(as_utf8(file), wanted):
                 if section == "images":
+                    if entry.get("file_name") is None and "coco_url" in entry:
+                        entry["file_name"] = entry["coco_url"]
                     listing.images.append(entry)
                 elif section == "categories":
                     listing.categories.append(entry)
                 else:
-                    # A captions file has no ids of categories. It is refused later, because it has
-                    # no categories either.
+                    # A captions file has no ids of categories. It is refused later.
                     listing.shown.setdefault(entry.get("category_id"), set()).add(entry["image_id"])
         return listing
 
-    def showing(self, categories: Sequence[str]) -> list[Entry]:
-        """Give the entries of the images that show any of the categories."""
+    def showing(self, categories: Sequence[str]) -> tuple[list[Entry], list[Any]]:
+        """Give the entries of the images that show any of the categories, and ids without entry."""
         images = _by_id(self.images, "file_name")
         names = _by_id(self.categories, "name")
         ids_are_texts = isinstance(next(iter(names)), str)
@@ -118,7 +145,10 @@ class _Listing:
         for number, entry in names.items():
             if entry["name"] in categories:
                 chosen |= self.shown.get(number, set())
-        return [images[image] for image in chosen]
+        if None in chosen:
+            raise TypeError("an annotation's image_id is None")
+        entries = [images[image] for image in chosen if image in images]
+        return entries, [image for image in chosen if image not in images]
 
 
 def _entries(file: BinaryIO, wanted: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
@@ -205,16 +235,18 @@ def _by_id(entries: Sequence[Entry], what: str) -> dict[Any, Entry]:
     return found
 
 
-def _check_categories(
-    entries: Sequence[Entry], annotations: Location, categories: Sequence[str]
-) -> None:
+def _check_categories(listing: _Listing, annotations: Location, categories: Sequence[str]) -> None:
     """Refuse a category that the file does not have."""
-    if not entries:
+    if not listing.categories:
         raise PhotoError(
             f"{annotations}: has no categories; to choose by category, give COCO's instances file"
         )
-    with _explaining_damage(annotations):
-        names = [str(entry["name"]) for entry in entries]
+    if set(listing.shown) == {None}:
+        raise PhotoError(
+            f"{annotations}: no annotation has a category_id; to choose by category, give COCO's "
+            "instances file"
+        )
+    names = [str(entry["name"]) for entry in listing.categories]
     for category in categories:
         if category not in names:
             near = difflib.get_close_matches(category, sorted(set(names)), cutoff=0.5)
@@ -231,15 +263,16 @@ def _listed(entry: Entry) -> ListedPhoto:
     return ListedPhoto(name, entry.get("width"), entry.get("height"))
 
 
-def _skip_byte_order_mark(file: BinaryIO) -> None:
-    """Go past the mark with which some programs begin a file."""
-    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-        file.seek(0)
+def _describe_unlisted(images: Sequence[Any], annotations: Location) -> str:
+    """Say that annotations of the wanted categories name images that are not listed."""
+    what = "1 image that is" if len(images) == 1 else f"{len(images)} images that are"
+    example = min(images, key=repr)
+    return f"the annotations in {annotations} name {what} not listed there, such as {example!r}"
 
 
 @contextmanager
-def _explaining_damage(annotations: Location) -> Iterator[None]:
-    """Say in one line what is wrong with the file."""
+def _explaining_damage(annotations: Location, advice: str) -> Iterator[None]:
+    """Say in one line what is wrong with the file, and which file to give."""
     try:
         yield
     except OSError as error:
@@ -247,8 +280,18 @@ def _explaining_damage(annotations: Location) -> Iterator[None]:
     except (ijson.JSONError, KeyError, TypeError, ValueError) as error:
         raise PhotoError(
             f"{annotations}: is not a COCO annotation file, or is damaged "
-            f"({type(error).__name__}: {_first_line(error)}); give an instances or captions file"
+            f"({_say_damage(error, annotations)}){advice}"
         ) from error
+
+
+def _say_damage(error: Exception, annotations: Location) -> str:
+    """Say what the file is if it is none of JSON, and else what is wrong with it."""
+    if isinstance(error, ijson.JSONError):
+        with stat_file(annotations).open(HEADER) as file:
+            kind = foreign_kind(file.read(HEADER))
+        if kind is not None and kind.noun not in JSON_MAY_BE:
+            return f"it is {kind.noun}"
+    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,24 +1,37 @@
 """From an open image file to RGB pixels of the size that the network takes."""
 
-import errno
+import hashlib
+import io
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
 from vggnorm.errors import PhotoError
 from vggnorm.photos.budget import PixelBudget
 from vggnorm.photos.folder import Folder
+from vggnorm.photos.formats import FORMATS
 from vggnorm.photos.geometry import CROP_SHARE, Geometry
-from vggnorm.photos.modes import explain_unreadable, read_samples, to_rgb
+from vggnorm.photos.jpeg import (
+    MAX_SIZE,
+    START,
+    fillings,
+    has_all_scans,
+    has_several_scans,
+    lacks_end,
+)
+from vggnorm.photos.modes import read_samples, to_rgb
 from vggnorm.photos.profiles import embedded_profile, to_srgb
 from vggnorm.photos.skipped import UnusablePhotoError
 from vggnorm.photos.source import ChangedError, Source
+from vggnorm.photos.system_errors import SYSTEM_ERRORS
+from vggnorm.photos.unreadable import explain_unreadable
 from vggnorm.photos.webp import HEADER, webp_size
 
 Pixels = NDArray[np.uint8]
@@ -26,20 +39,11 @@ Pixels = NDArray[np.uint8]
 # Is told how many pixels are about to be decoded, and may wait until there is room for them.
 Hold = Callable[[int], object]
 
-# Pillow tries only these. Otherwise a PostScript file named .jpg would start an interpreter.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-
-# Ten thousand by ten thousand. A larger file is hardly a photo, and would take each thread 300 MB
-# and more.
+# Ten thousand by ten thousand, which takes 300 MB and more. A phone's JPEG of 200 million pixels is
+# decoded at a fraction of its size, and takes less.
 MAX_PIXELS = 100_000_000
 
 REDUCED = 4  # see _reduce
-
-# These errors are not the fault of the photo that is being read, so they end the run. A photo that
-# cannot be read for another reason is left out.
-SYSTEM_ERRORS = frozenset(
-    {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ENODEV, errno.ESTALE}
-)
 
 OUT_OF_MEMORY = "out of memory"  # part of Pillow's text where one of its decoders gets no memory
 
@@ -69,10 +73,21 @@ class Decoded:
     Attributes:
         pixels: `(height, width, 3)`, RGB 0..255.
         has_profile: whether the photo carries a colour profile other than sRGB.
+        lacks_end: whether it is a JPEG without the mark of its end, whose pixels are all there.
     """
 
     pixels: Pixels
     has_profile: bool
+    lacks_end: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """One photo, upright and in RGB; otherwise as `Decoded`."""
+
+    image: Image.Image
+    has_profile: bool
+    lacks_end: bool = False
 
 
 def decode_photo(file: BinaryIO, geometry: Geometry, name: str) -> Pixels:
@@ -108,7 +123,12 @@ def decode_within(budget: PixelBudget, source: Source, name: str, geometry: Geom
         ExitStack() as held,
         source.open(name) as file,
     ):
-        return _decode(file, geometry, lambda pixels: held.enter_context(budget.holding(pixels)))
+
+        def hold(pixels: int) -> None:
+            held.close()  # what was held before is free again: a photo may be decoded twice
+            held.enter_context(budget.holding(pixels))
+
+        return _decode(file, geometry, hold)
 
 
 def load_photo(path: Path, geometry: Geometry) -> Image.Image:
@@ -120,54 +140,81 @@ def load_photo(path: Path, geometry: Geometry) -> Image.Image:
         UnusablePhotoError, MemoryError, OSError: see `decode_photo`.
     """
     with _explaining(str(path)), Folder(path.parent).open(path.name) as file:
-        return _load(file, geometry, _hold_nothing)[0]
+        return _load(file, geometry, _hold_nothing).image
 
 
 def _decode(file: BinaryIO, geometry: Geometry, hold: Hold) -> Decoded:
-    image, has_profile = _load(file, geometry, hold)
-    return Decoded(np.asarray(_resize(image, geometry)), has_profile)
+    loaded = _load(file, geometry, hold)
+    pixels = np.asarray(_resize(loaded.image, geometry))
+    return Decoded(pixels, loaded.has_profile, loaded.lacks_end)
 
 
-def _load(file: BinaryIO, geometry: Geometry, hold: Hold) -> tuple[Image.Image, bool]:
-    """Give a photo upright and in RGB, and whether it carries a profile other than sRGB."""
+def _load(file: BinaryIO, geometry: Geometry, hold: Hold) -> _Loaded:
+    """Give a photo upright and in RGB; a JPEG may lack its end, but no pixels."""
     header = file.read(HEADER)
     file.seek(0)
     if not header:
         raise PhotoError("is empty")
+    if not header.startswith(START) or not lacks_end(file):
+        return _load_image(file, header, geometry, hold)
+    return _load_endless_jpeg(file, header, geometry, hold)
+
+
+def _load_endless_jpeg(file: BinaryIO, header: bytes, geometry: Geometry, hold: Hold) -> _Loaded:
+    """Load a JPEG that lacks its end, see `vggnorm.photos.jpeg`.
+
+    Raises:
+        PhotoError: pixels are missing, too. The text is the reason alone.
+    """
+
+    def load(filled: bytes) -> _Loaded:
+        return _load_image(io.BytesIO(filled), header, geometry, hold)
+
+    content = file.read(MAX_SIZE)
+    digests: set[bytes] = set()  # and not the images, so that one at a time is in memory
+    try:
+        for filled in fillings(content):
+            digests.add(hashlib.sha256(np.asarray(load(filled).image).data).digest())
+            if len(digests) > 1:
+                break
+    except OSError as error:
+        _require_no_system_error(error)
+        digests.clear()
+    if len(digests) != 1 or not has_all_scans(content):
+        raise PhotoError("is truncated: pixels are missing; get the file again")
+    return replace(load(next(fillings(content))), lacks_end=True)
+
+
+def _load_image(file: BinaryIO, header: bytes, geometry: Geometry, hold: Hold) -> _Loaded:
     size = webp_size(header)
     if size is not None:  # Pillow takes memory for all of a WebP when it opens the file
         _check_pixels(*size)
         hold(size[0] * size[1])
-    with _open_image(file) as image:
+    is_decoded_whole = header.startswith(START) and has_several_scans(file)
+    with _open_image(file, header) as image:
         full_size = image.size
-        _check_pixels(*full_size)
         samples = read_samples(image)
         _reduce(image, geometry)
+        width, height = full_size if is_decoded_whole else image.size
+        _check_pixels(width, height)
         if size is None:
-            hold(_count_pixels(image, full_size))
+            hold(width * height)
         image.load()
         profile = embedded_profile(image)
         pixels = to_rgb(image, samples)
         if profile is not None and geometry.color_profiles == "convert":
             pixels = to_srgb(pixels, image, profile)
-        return _turn_upright(pixels, image), profile is not None
+        return _Loaded(_turn_upright(pixels, image), profile is not None)
 
 
-def _open_image(file: BinaryIO) -> Image.Image:
+def _open_image(file: BinaryIO, header: bytes) -> Image.Image:
     try:
+        if header.startswith(START):
+            # Image.open refuses many pixels before anybody can say that fewer will be decoded.
+            return JpegImagePlugin.jpeg_factory(file, "")
         return Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, SyntaxError, IndexError, TypeError, struct.error) as error:
         raise PhotoError(explain_unreadable(file)) from error
-
-
-def _count_pixels(image: Image.Image, full_size: tuple[int, int]) -> int:
-    """Count the pixels that decoding takes memory for.
-
-    A progressive JPEG takes memory for all of its pixels, even if it is decoded at a fraction of
-    its size.
-    """
-    width, height = full_size if image.info.get("progressive") else image.size
-    return width * height
 
 
 def _hold_nothing(_: int) -> None:
@@ -203,7 +250,7 @@ def _explain(error: Exception) -> str:
     if isinstance(error, PhotoError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
-        return f"is too large: {error}"
+        return f"is too large: at most {MAX_PIXELS:,} pixels are decoded; make it smaller"
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read: {error.strerror}"
     return f"cannot be decoded: {error}"
@@ -212,7 +259,8 @@ def _explain(error: Exception) -> str:
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise PhotoError(
-            f"is too large: {width} x {height} pixels; at most {MAX_PIXELS:,} are decoded"
+            f"is too large: {width} x {height} pixels; at most {MAX_PIXELS:,} are decoded; make "
+            "it smaller"
         )
 
 

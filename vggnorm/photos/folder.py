@@ -1,19 +1,22 @@
 """A folder on disk, with all folders in it."""
 
+import errno
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Self
+from typing import BinaryIO, Self
 
 from vggnorm.disk import require_regular_file
 from vggnorm.errors import PhotoError
-from vggnorm.photos.source import Source, Stamp
+from vggnorm.photos.source import Contents, Source, Stamp
 
 # COCO's own folders of masks: pictures of the classes of pixels, not photos. Shell patterns, in
 # lower case.
 MASK_FOLDERS = ("annotations", "stuffthingmaps*", "panoptic_*", "pixelmaps_*", "*_pixelmaps")
+
+FOLDERS_SHOWN = 5  # of those that may not be listed, so many are named
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,30 @@ class Folder(Source):
         """Give the path of a file or, without a name, of the folder."""
         return str(self.path / name)
 
-    def names(self) -> Iterator[str]:
-        """Give the names of all files that are not hidden; those in folders of masks come last."""
-        masks = []
-        for parent, folders, files in _walk(self.path):
+    def contents(self) -> Contents:
+        """List all files that are not hidden; those in folders of masks come last.
+
+        A folder that may not be listed is left out, unless it is this folder itself.
+
+        Raises:
+            PhotoError: the folder cannot be listed, or one in it for another reason than a lack of
+                rights.
+        """
+        names: list[str] = []
+        masks, refused = list[Path](), list[str]()
+        for parent, folders, files in _walk(self.path, refused):
             for folder in [folder for folder in folders if is_mask_folder(folder)]:
                 folders.remove(folder)
                 masks.append(Path(parent, folder))
-            yield from self._names(parent, files)
+            names += self._names(parent, files)
         # Each of them is walked through by itself. If it is a link to a folder of photos, the
         # photos are still found in their own folder.
         for mask_folder in masks:
-            for parent, _, files in _walk(mask_folder):
-                yield from self._names(parent, files)
+            for parent, _, files in _walk(mask_folder, refused):
+                names += self._names(parent, files)
+        if str(self.path) in refused:
+            raise PhotoError(f"{self.path}: cannot be listed: {os.strerror(errno.EACCES)}")
+        return Contents(names, _describe_refused(refused))
 
     def _names(self, parent: str, files: Iterable[str]) -> Iterator[str]:
         below = Path(parent).relative_to(self.path).as_posix()
@@ -82,17 +96,29 @@ def end_of_path(path: Path) -> str:
     return "/".join(path.resolve().parts[-2:])
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+def _walk(folder: Path, refused: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     """Walk through all that is not hidden, as `os.walk` does, and visit each folder once.
 
     A folder that the caller removes from the list of folders is not visited.
+
+    Args:
+        folder: where to begin.
+        refused: gets the folders that may not be listed.
     """
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, PermissionError):
+            raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+        refused.append(str(error.filename))
+
     visited = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_to_list):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=note):
         try:
             status = Path(parent).stat()
-        except OSError as error:  # the folder has gone since it was listed
-            _refuse_to_list(error)
+        except OSError as error:  # the folder has gone since it was listed, say
+            note(error)
+            folders.clear()
+            continue
         place = status.st_dev, status.st_ino
         if place in visited:  # another link leads here
             folders.clear()
@@ -102,8 +128,15 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield parent, folders, [name for name in files if not name.startswith(".")]
 
 
-def _refuse_to_list(error: OSError) -> NoReturn:
-    raise PhotoError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+def _describe_refused(folders: list[str]) -> list[str]:
+    """Say in one line which folders may not be listed."""
+    if not folders:
+        return []
+    shown = folders[:FOLDERS_SHOWN]
+    if len(folders) > FOLDERS_SHOWN:
+        shown.append("…")
+    what = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
+    return [f"left out {what} that may not be listed: {', '.join(shown)}"]
 
 
 def is_mask_folder(name: str) -> bool:

@@ -1,7 +1,13 @@
-"""Which of the photos that were found an annotation file means."""
+"""Which of the photos that were found an annotation file means.
 
+An annotation file is often written on another machine than the one that holds the photos. So the
+two may spell a path in different ways: with backslashes, with ü as one character or as two, with
+%20 for a space, with .JPG for .jpg, or as the address of a web server.
+"""
+
+import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from urllib.parse import unquote
 
 from vggnorm.errors import PhotoError
 from vggnorm.photos.addresses import Location
@@ -13,12 +19,13 @@ def match_listed(
     """Find the listed photos among those found.
 
     An annotation file may list bare names, or paths that begin at another folder. So a listed path
-    means the photo with which it shares the longest end, of whole parts, down to the name alone.
-    Each listed photo needs a file of its own: where two of them mean one file, one is missing.
+    means the photo with which it shares the longest end, of whole parts, down to the name alone,
+    however the two are spelled. Where that leaves several photos, it means the one that is spelled
+    alike. Each listed photo needs a file of its own: where two of them mean one file, one is
+    missing.
 
     Args:
-        listed: names or paths, each once. A backslash separates folders, unless a file that was
-            found has it in its name.
+        listed: names, paths or addresses, each once.
         found: paths with forward slashes, not empty.
         annotations: the annotation file, for messages.
 
@@ -29,14 +36,16 @@ def match_listed(
         PhotoError: a listed path may mean several photos.
     """
     by_end: dict[str, list[str]] = {}
+    longest = 0
     for path in found:
-        for end in _ends(path, len(path)):
+        plain = _plain(path)
+        longest = max(longest, len(plain))
+        for end in _ends(plain, len(plain)):
             by_end.setdefault(end, []).append(path)
-    longest = max(len(path) for path in found)
     chosen = set()
     for entry in listed:
-        ends = chain(_ends(entry, longest), _ends(entry.replace("\\", "/"), longest))
-        matches = next((by_end[end] for end in ends if end in by_end), [])
+        end = next((end for end in _ends(_plain(entry), longest) if end in by_end), "")
+        matches = _spelled_alike(entry, by_end.get(end, []), end.count("/") + 1)
         if len(matches) > 1:
             raise PhotoError(
                 f"{annotations}: {entry} may be {' or '.join(matches[:3])}; give a folder that "
@@ -45,6 +54,36 @@ def match_listed(
         chosen.update(matches)
     in_order = [path for path in found if path in chosen]
     return in_order, len(listed) - len(chosen)
+
+
+def _plain(path: str) -> str:
+    """Spell a path in one way, whichever way it was written in.
+
+    The case of letters counts, except in the ending: there are photos whose names differ in it.
+    """
+    if "://" in path:  # an address may have a query
+        path = path.partition("?")[0].partition("#")[0]
+    path = unquote(path, errors="surrogateescape").replace("\\", "/")
+    path = unicodedata.normalize("NFC", path)
+    start, dot, ending = path.rpartition(".")
+    return path if "/" in ending else f"{start}{dot}{ending.lower()}"
+
+
+def _spelled_alike(entry: str, paths: list[str], depth: int) -> list[str]:
+    """Give those of several paths that are spelled as an entry is; all of them if none is.
+
+    Args:
+        entry: a listed path.
+        paths: of photos that share its end, apart from the spelling.
+        depth: how many parts the end has.
+    """
+    if len(paths) > 1:
+        for spelling in (entry, entry.replace("\\", "/")):
+            end = spelling.rsplit("/", depth)[-depth:]
+            alike = [path for path in paths if path.rsplit("/", depth)[-depth:] == end]
+            if alike:
+                return alike
+    return paths
 
 
 def _ends(path: str, longest: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ fields. A photo whose samples cannot be read correctly is refused.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -22,10 +22,6 @@ STRIP_ROWS = 256
 BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, PLANAR = 258, 259, 262, 266, 284
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 332, 338, 339, 530
 WHITE_IS_ZERO, UNSIGNED, PREMULTIPLIED, SEPARATE_PLANES = 0, 1, 1, 2
-
-TIFF_MARKS = (b"II*\0", b"MM\0*")  # the first bytes of a TIFF
-
-UNREADABLE = "is not an image, or is damaged"
 
 
 @dataclass(frozen=True)
@@ -122,27 +118,6 @@ def _read_png(image: Image.Image) -> Samples:
             "alpha channel"
         )
     return Samples(step={"1": 255, "L;2": 85, "L;4": 17}.get(raw_mode, 1))
-
-
-def explain_unreadable(file: BinaryIO) -> str:
-    """Say why Pillow cannot open a file: it is not an image, or an unusual TIFF."""
-    file.seek(0)
-    header = file.read(8)
-    if header[:4] not in TIFF_MARKS:
-        return UNREADABLE
-    try:
-        fields = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(fields.next)
-        fields.load(file)
-        bits, photometric = fields[BITS], fields[PHOTOMETRIC]
-        sample_format = fields.get(SAMPLE_FORMAT, (UNSIGNED,))
-    except Exception:  # nobody can foresee what a damaged file makes Pillow raise
-        return UNREADABLE
-    return (
-        f"is a damaged TIFF, or one of a kind that Pillow does not read: bits {bits}, sample "
-        f"format {sample_format}, photometric interpretation {photometric}; save it as RGB or grey "
-        "with 8 bits"
-    )
 
 
 def to_rgb(image: Image.Image, samples: Samples) -> Image.Image:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vggnorm.photos.addresses import Location
 from vggnorm.photos.blocks import BATCH_SIZE, Part, block_size
+from vggnorm.photos.formats import NEEDS, format_of_name
 from vggnorm.photos.source import Source, Stamp
 
 LINES_SHOWN = 5  # so many folders or endings are named one by one; the others are counted
@@ -26,7 +27,9 @@ class PhotoList:
             asked for.
         missing: how many photos the annotation file lists that the source does not have.
         left_out: the folders of COCO's masks that were left out -> how many images each holds.
-        other_endings: endings of the files that are not images -> how many files have each.
+        other_endings: endings of the files that are not read as photos -> how many files have each;
+            an empty ending stands for all files without a usual one.
+        remarks: lines that say what else of the source was left out.
         stamps: name -> the state of each file when it was found; None if the source cannot tell.
         seed: of the random order; None if they are not shuffled.
         part: which part of the list this is; None for the whole list.
@@ -40,6 +43,7 @@ class PhotoList:
     missing: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
     other_endings: Mapping[str, int] = field(default_factory=dict, hash=False)
+    remarks: tuple[str, ...] = ()
     stamps: Mapping[str, Stamp | None] = field(default_factory=dict, compare=False, repr=False)
     seed: int | None = None
     part: Part | None = None
@@ -138,7 +142,7 @@ class PhotoList:
 
     def describe(self) -> list[str]:
         """Say in lines where the photos are, what was left out, and what is missing."""
-        lines = self._describe_folders() + self._describe_masks() + self.source.remarks()
+        lines = [*self._describe_folders(), *self._describe_masks(), *self.remarks]
         if self.other_endings:
             lines.append(self._describe_other_files())
         if self.missing:
@@ -167,16 +171,20 @@ class PhotoList:
         )
 
     def _describe_other_files(self) -> str:
+        """Say in one line which files are not read, and what would read some of them."""
         total = sum(self.other_endings.values())
-        endings = []
+        shown, hints = [], []
         for ending, count in self.other_endings.items():
-            endings.append(f"{count} {ending or 'without an ending'}")
-        if len(endings) > LINES_SHOWN:
-            endings[LINES_SHOWN:] = ["…"]
-        return (
-            f"left out {_count(total, 'file')} in {self.source.locate()} without the ending of an "
-            f"image: {', '.join(endings)}"
-        )
+            shown.append(f"{count} {ending or 'without a usual ending'}")
+            need = NEEDS.get(format_of_name(f"photo{ending}") or "")
+            if need is not None:
+                hints.append(f"; {ending} needs {need}")
+        if len(shown) > LINES_SHOWN:
+            kinds = _count(len(shown) - LINES_SHOWN, "other ending")
+            shown[LINES_SHOWN:] = [f"the others with {kinds}"]
+        place = self.source.locate()
+        left_out = f"left out {_count(total, 'file')} in {place}, not read as photos"
+        return f"{left_out}: {', '.join(shown)}{''.join(hints)}"
 
 
 def _count(number: int, noun: str) -> str:

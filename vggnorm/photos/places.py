@@ -4,12 +4,12 @@ import copy
 import errno
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Self
 
 from vggnorm.errors import PhotoError
-from vggnorm.photos.source import Source, Stamp
+from vggnorm.photos.source import Contents, Source, Stamp
 from vggnorm.photos.stored_file import StoredFile, by_whole_path
 
 # A photo of 100 million pixels takes less, unless it is hardly compressed.
@@ -44,6 +44,14 @@ class Place(ABC):
             OSError: the file cannot be read or fetched.
         """
 
+    @abstractmethod
+    def read_start(self, size: int) -> bytes:
+        """Read the first bytes of the photo, and check less of it than `read` does.
+
+        Raises:
+            PhotoError, PermissionError, ChangedError, OSError: see `read`.
+        """
+
     def by_whole_path(self) -> Self:
         """Give the place as a process in another working folder understands it."""
         return self
@@ -68,8 +76,8 @@ class Entry(Place):
     start: int
     stop: int
 
-    def read_range(self) -> bytes:
-        """Read the bytes from `start` to `stop`.
+    def read_range(self, size: int | None = None) -> bytes:
+        """Read the bytes from `start` to `stop`, or only so many of them.
 
         Raises:
             PhotoError: they are too many.
@@ -77,9 +85,10 @@ class Entry(Place):
             OSError: the archive cannot be read. It has the number of an error of the system, since
                 it is not this photo's alone.
         """
-        self.require_moderate_size(self.stop - self.start)
+        stop = self.stop if size is None else min(self.stop, self.start + size)
+        self.require_moderate_size(stop - self.start)
         try:
-            return self.file.read(self.start, self.stop)
+            return self.file.read(self.start, stop)
         except OSError as error:
             raise OSError(errno.EIO, error.strerror) from error
 
@@ -162,16 +171,15 @@ class Places(Source):
         """Give the path or the address of a file: that of the archive, and the name in it."""
         return self._root if name in {"", "."} else f"{self._above}{name}"
 
-    def names(self) -> Iterator[str]:
-        """Give the names of all files that are not hidden."""
-        return iter(self._places)
-
-    def remarks(self) -> list[str]:
-        """Say how many entries were left out because of their kind."""
-        if not self._odd:
-            return []
-        entries = "1 entry" if self._odd == 1 else f"{self._odd} entries"
-        return [f"left out {entries} of {self._root}: links, devices and sparse files are not read"]
+    def contents(self) -> Contents:
+        """List the files, and say how many entries were left out because of their kind."""
+        remarks = []
+        if self._odd:
+            entries = "1 entry" if self._odd == 1 else f"{self._odd} entries"
+            remarks.append(
+                f"left out {entries} of {self._root}: links, devices and sparse files are not read"
+            )
+        return Contents(list(self._places), remarks)
 
     def stamp(self, name: str) -> Stamp:
         """Give the state of a file when it was listed. Reading it tells whether it has changed."""
@@ -186,6 +194,10 @@ class Places(Source):
     def open(self, name: str) -> BinaryIO:
         """Read a file into memory: see `Place.read`."""
         return io.BytesIO(self._places[name].read())
+
+    def start_of(self, name: str, size: int) -> bytes:
+        """Read the first bytes of a file, without the rest of it."""
+        return self._places[name].read_start(size)
 
     def identity(self) -> Hashable:
         """Give something that never changes: a place itself tells when its archive has changed."""
@@ -216,7 +228,7 @@ def _by_name(places: Iterable[Place], root: str) -> dict[str, Place]:
     for place in places:
         if place.name in named:
             raise PhotoError(
-                f"{root}: holds {place.name} twice; make the archive anew, with each file once"
+                f"{root}: holds {place.name} twice; make the archive again, with each file once"
             )
         named[place.name] = place
     return named

@@ -20,6 +20,7 @@ from vggnorm.photos.cores import core_count
 from vggnorm.photos.decode import MAX_PIXELS, Pixels, decode_within
 from vggnorm.photos.digests import names_sha256, sum_sha256
 from vggnorm.photos.geometry import Geometry
+from vggnorm.photos.noticed import NOTHING_NOTICED, Noticed
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.skipped import SkippedPhoto, UnusablePhotoError
 from vggnorm.photos.source import ChangedError, Source
@@ -52,7 +53,7 @@ class PhotoReader:
     """Decodes photos in threads, ahead of the caller who asks for them.
 
     Attributes:
-        profile_count: how many of the photos given out carry a colour profile other than sRGB.
+        noticed: what was noticed about the photos given out.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class PhotoReader:
             raise ValueError(f"threads is {threads}; it must be at least 1")
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit}; it must be at least 1")
-        self.profile_count = 0
+        self.noticed = NOTHING_NOTICED
         self._photos = photos
         self._source = photos.source
         self._geometry = geometry
@@ -152,9 +153,10 @@ class PhotoReader:
         names = self._photos.names
         positions = iter(range(start, len(names)))
         waiting: deque[tuple[str, Future[_Photo]]] = deque()
-        with fetched_ahead(self._source, names[start:]) as source:
-            pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-            try:
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        try:
+            # This ends before the pool: threads that decode may be waiting for a silent server.
+            with fetched_ahead(self._source, names[start:]) as source:
                 while True:
                     for position in islice(positions, ahead - len(waiting)):
                         decoding = pool.submit(self._decode, source, position)
@@ -162,8 +164,8 @@ class PhotoReader:
                     if not waiting:
                         return
                     yield waiting.popleft()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _decode(self, source: Source, position: int) -> "_Photo":
         name = self._photos.names[position]
@@ -173,7 +175,8 @@ class PhotoReader:
             self._require_unchanged(name)  # whether the photo could be decoded or not
         digest = hashlib.sha256(os.fsencode(name) + b"\0")
         digest.update(decoded.pixels.data.cast("B"))  # the bytes as they lie in memory
-        return _Photo(name, position, decoded.pixels, digest.digest(), decoded.has_profile)
+        noticed = Noticed(int(decoded.has_profile), int(decoded.lacks_end))
+        return _Photo(name, position, decoded.pixels, digest.digest(), noticed)
 
     def _require_unchanged(self, name: str) -> None:
         listed, now = self._stamps[name], self._source.stamp(name)
@@ -222,7 +225,7 @@ class PhotoReader:
         pixels = np.empty((len(photos), self._geometry.height, self._geometry.width, 3), np.uint8)
         for index, photo in enumerate(photos):
             pixels[index] = photo.pixels
-        self.profile_count += sum(photo.has_profile for photo in photos)
+        self.noticed = sum((photo.noticed for photo in photos), self.noticed)
         positions = np.array([photo.position for photo in photos], np.intp)
         return Batch(pixels, positions, _taken(photos, skipped))
 
@@ -233,7 +236,7 @@ class _Photo:
     position: int
     pixels: Pixels
     sha256: bytes  # over name, zero byte and pixels
-    has_profile: bool  # whether it carries a colour profile other than sRGB
+    noticed: Noticed
 
 
 def _taken(photos: Sequence[_Photo], skipped: Sequence[SkippedPhoto]) -> Taken:

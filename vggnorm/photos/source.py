@@ -1,7 +1,7 @@
 """Where photos come from: the one door through which the rest of the program reaches them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable
 from typing import BinaryIO, NamedTuple, Self
 
 
@@ -15,6 +15,18 @@ class Stamp(NamedTuple):
 
     size: int
     version: int | str
+
+
+class Contents(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        names: of all files that are not hidden, in any order.
+        remarks: lines that say what was left out because it is no such file, or cannot be listed.
+    """
+
+    names: list[str]
+    remarks: list[str]
 
 
 class ChangedError(Exception):
@@ -47,16 +59,12 @@ class Source(ABC):
         """Say in full where a file is, for messages; without a name, where the source is."""
 
     @abstractmethod
-    def names(self) -> Iterator[str]:
-        """Give the names of all files that are not hidden, in any order.
+    def contents(self) -> Contents:
+        """List the source.
 
         Raises:
             PhotoError: the source cannot be listed.
         """
-
-    def remarks(self) -> list[str]:
-        """Say in lines what else the source holds that is not among its files."""
-        return []
 
     @abstractmethod
     def stamp(self, name: str) -> Stamp | None:
@@ -72,6 +80,15 @@ class Source(ABC):
             PhotoError: the file is damaged or too large.
             ChangedError: what holds the file is gone, or has changed since the photos were listed.
         """
+
+    def start_of(self, name: str, size: int) -> bytes:
+        """Read the first bytes of a file; fewer if it ends before.
+
+        Raises:
+            OSError, PhotoError, ChangedError: see `open`.
+        """
+        with self.open(name) as file:
+            return file.read(size)
 
     @abstractmethod
     def identity(self) -> Hashable:

@@ -40,6 +40,10 @@ class TarEntry(Entry):
             raise self.damaged("it is cut short")
         return content[BLOCK:]
 
+    def read_start(self, size: int) -> bytes:
+        """Read the first bytes of the entry."""
+        return self.read_range(BLOCK + size)[BLOCK:]
+
 
 def list_tar(file: StoredFile) -> Listing:
     """List the regular files of a tar archive.
@@ -68,8 +72,8 @@ def list_tar(file: StoredFile) -> Listing:
         raise PhotoError(f"{file.location}: cannot be read: {error.strerror or error}") from error
     except (tarfile.TarError, ValueError) as error:
         raise PhotoError(
-            f"{file.location}: is not a plain tar archive, or is damaged ({error}); fetch it anew, "
-            "or unpack a .tar.gz"
+            f"{file.location}: is not a plain tar archive, or is damaged ({error}); get the file "
+            "again, or unpack a .tar.gz"
         ) from error
     _require_end(end, file)
     return Listing(tuple(entries), odd)
@@ -78,9 +82,9 @@ def list_tar(file: StoredFile) -> Listing:
 def _require_end(end: bytes, file: StoredFile) -> None:
     """Refuse an archive whose list is not complete. `tarfile` ends it at whatever is no header."""
     if len(end) < BLOCK:
-        raise PhotoError(f"{file.location}: is cut short: it has no end mark; fetch it anew")
+        raise PhotoError(f"{file.location}: is cut short: it has no end mark; get the file again")
     if any(end[:BLOCK]):
-        raise PhotoError(f"{file.location}: is damaged between its files; fetch it anew")
+        raise PhotoError(f"{file.location}: is damaged between its files; get the file again")
     if any(end) or len(end) > MAX_PADDING:
         raise PhotoError(
             f"{file.location}: holds more behind its end mark, or more than {MAX_PADDING:,} bytes "

@@ -27,9 +27,12 @@ def list_remote_tar(file: StoredFile) -> Listing:
     Raises:
         PhotoError: see `list_tar`.
     """
+    folder = cache_folder()
+    if folder is None:
+        return list_tar(file)
     if not file.version:  # nobody could tell whether the archive has changed
         return list_tar(file)
-    path = cache_folder() / "tar" / f"{_key(file)}.json"
+    path = folder / "tar" / f"{_key(file)}.json"
     listing = _load(path, file)
     if listing is None:
         listing = list_tar(file)
@@ -37,10 +40,19 @@ def list_remote_tar(file: StoredFile) -> Listing:
     return listing
 
 
-def cache_folder() -> Path:
-    """Give the folder in which lists are kept: `vggnorm` in the user's folder of caches."""
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(folder) if Path(folder).is_absolute() else Path.home() / ".cache") / "vggnorm"
+def cache_folder() -> Path | None:
+    """Give the folder in which lists are kept: `vggnorm` in the user's folder of caches.
+
+    Returns:
+        The folder; None if the user has no home, as in some containers.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not folder.is_absolute():
+        try:
+            folder = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return folder / "vggnorm"
 
 
 def _key(file: StoredFile) -> str:
@@ -55,7 +67,9 @@ def _save(path: Path, listing: Listing) -> None:
     with suppress(OSError, VggnormError):  # the cache folder may not be writable: nothing is lost
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"odd": listing.odd, "entries": rows}))
+            temporary.write_text(
+                json.dumps({"odd": listing.odd, "entries": rows}), encoding="utf-8"
+            )
 
 
 def _row(entry: TarEntry) -> list[str | int]:
@@ -65,7 +79,7 @@ def _row(entry: TarEntry) -> list[str | int]:
 def _load(path: Path, file: StoredFile) -> Listing | None:
     """Load a list, or give None where there is none or it is damaged."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         return Listing(tuple(_entries(kept["entries"], file)), int(kept["odd"]))
     return None
 

@@ -42,30 +42,39 @@ class ZipEntry(Entry):
     def read(self) -> bytes:
         """Read the entry, decompress it, and check its length and its checksum."""
         self.require_moderate_size(self.size)
-        content = self._unpack(self._read_packed())
+        content = self._unpack(self._read_packed(), self.size + 1)
         if len(content) != self.size:
             raise self.damaged("it has another size than the archive says")
         if zlib.crc32(content) != self.version:
             raise self.damaged("its checksum is wrong")
         return content
 
+    def read_start(self, size: int) -> bytes:
+        """Read the first bytes of the entry and decompress them."""
+        # Deflating makes hardly any bytes longer.
+        packed = self._packed_part(self.read_range(HEADER + MAX_TEXTS + 2 * size))[: 2 * size]
+        return self._unpack(packed, size)[:size]
+
     def _read_packed(self) -> bytes:
-        content = self.read_range()
-        if not content.startswith(SIGNATURE) or len(content) < HEADER:
-            raise self.damaged("it is not where the archive says")
-        name, extra = content[HEADER - 4 : HEADER - 2], content[HEADER - 2 : HEADER]
-        begin = HEADER + int.from_bytes(name, "little") + int.from_bytes(extra, "little")
-        packed = content[begin : begin + self.packed_size]
+        packed = self._packed_part(self.read_range())
         if len(packed) < self.packed_size:
             raise self.damaged("it is cut short")
         return packed
 
-    def _unpack(self, packed: bytes) -> bytes:
-        """Decompress an entry, and stop after one byte more than it may have."""
+    def _packed_part(self, content: bytes) -> bytes:
+        """Give what stands behind the header of the entry, with its name and extra field."""
+        if not content.startswith(SIGNATURE) or len(content) < HEADER:
+            raise self.damaged("it is not where the archive says")
+        name, extra = content[HEADER - 4 : HEADER - 2], content[HEADER - 2 : HEADER]
+        begin = HEADER + int.from_bytes(name, "little") + int.from_bytes(extra, "little")
+        return content[begin : begin + self.packed_size]
+
+    def _unpack(self, packed: bytes, size: int) -> bytes:
+        """Decompress an entry, and stop after so many bytes."""
         if not self.is_deflated:
             return packed
         try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, self.size + 1)
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size)
         except zlib.error as error:
             raise self.damaged(f"it cannot be decompressed ({error})") from error
 
@@ -84,7 +93,7 @@ def list_zip(file: StoredFile) -> Listing:
         raise PhotoError(f"{file.location}: cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
         raise PhotoError(
-            f"{file.location}: is not a zip archive, or is damaged ({error}); make or fetch it anew"
+            f"{file.location}: is not a zip archive, or is damaged ({error}); get the file again"
         ) from error
     starts = sorted({info.header_offset for info in infos} | {end})
     entries, odd = [], 0
@@ -125,16 +134,16 @@ def _is_file(info: zipfile.ZipInfo) -> bool:
 def _require_readable(info: zipfile.ZipInfo, file: StoredFile) -> None:
     if info.header_offset < 0:
         raise PhotoError(
-            f"{file.location}: is damaged: its beginning is missing; make or fetch it anew"
+            f"{file.location}: is damaged: its beginning is missing; get the file again"
         )
     if info.flag_bits & ENCRYPTED:
         raise PhotoError(
-            f"{file.location}: {info.filename} is encrypted; make the archive anew, not encrypted"
+            f"{file.location}: {info.filename} is encrypted; make the archive again, not encrypted"
         )
     if info.compress_type not in METHODS:
         raise PhotoError(
             f"{file.location}: {info.filename} is compressed by method {info.compress_type}; make "
-            "the archive anew, stored or deflated"
+            "the archive again, stored or deflated"
         )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import gaussian_kde
 
+from vggnorm.means.filter_means import KNOWN_SHARE
 from vggnorm.means.moments import Float64, PerLayer
 from vggnorm.report.printable import printable
 
@@ -47,10 +48,17 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Shown:
-    """Means to be drawn, and a line that says which means they are."""
+    """Means to be drawn, a line that says which means they are, and how well they are known.
+
+    Attributes:
+        mean: layer name -> `(filters,)`.
+        caption: the line.
+        uncertainty: see `FilterMeans.uncertainty`.
+    """
 
     mean: PerLayer
     caption: str
+    uncertainty: float | None = None
 
     @property
     def together(self) -> Float64:
@@ -108,7 +116,7 @@ def draw_distribution(axes: Axes, shown: Shown, layers: Sequence[str], *, log: b
     else:
         axes.margins(x=0)
         axes.set_ylabel("density, per unit of mean activation")
-    _write_statistics(axes, every_mean, log=log)
+    _write_statistics(axes, shown, log=log)
 
 
 def draw_curve(
@@ -166,7 +174,8 @@ def _lines() -> Iterator[dict[str, Any]]:
         yield {"color": color, "linestyle": dashes}
 
 
-def _write_statistics(axes: Axes, every_mean: Float64, *, log: bool) -> None:
+def _write_statistics(axes: Axes, shown: Shown, *, log: bool) -> None:
+    every_mean = shown.together
     lines = [
         f"all {len(every_mean):,} filters",
         f"min {every_mean.min():.4g}",
@@ -177,6 +186,8 @@ def _write_statistics(axes: Axes, every_mean: Float64, *, log: bool) -> None:
     silent = np.count_nonzero(every_mean <= 0)
     if silent:
         lines.append(f"{silent:,} not above 0{', not drawn' if log else ''}")
+    if shown.uncertainty is not None:
+        lines.append(f"{KNOWN_SHARE:.0%} known to {shown.uncertainty:.1%}")
     axes.annotate(
         "\n".join(lines),
         xy=(1.03, 0),

@@ -90,6 +90,7 @@ def plot_before_after(
         before: the means of the original network.
         after: the measured means of the normalized network, drawn below the others. By default, a
             line is drawn at 1, which the rule makes of every mean above 0 on the photos measured.
+            Its label names what is left out by a bound on the scales or to keep the output.
         layers: see `plot_means`.
 
     Returns:
@@ -108,7 +109,7 @@ def plot_before_after(
         for axes, one in zip(panels, shown, strict=True):
             draw_distribution(axes, one, chosen, log=True)
         if after is None:
-            label = "after, by the rule: 1"
+            label = _after_by_the_rule(before)
             panels[0].axvline(1, color=COLOURS[3], linewidth=3, zorder=0, label=label)
         else:
             panels[1].axvline(1, color=GREY, linewidth=0.6, zorder=0)
@@ -232,7 +233,18 @@ def _before_and_after(before: FilterMeans, after: FilterMeans | None) -> list[Sh
 
 def _show(means: FilterMeans, when: str = "") -> Shown:
     means.require_photos()
-    return Shown(means.mean, f"{when}{_caption(means)}")
+    return Shown(means.mean, f"{when}{_caption(means)}", means.uncertainty)
+
+
+def _after_by_the_rule(means: FilterMeans) -> str:
+    """Say what becomes of means, and of which filters something else becomes."""
+    lines = ["after, by the rule: 1"]
+    if means.left_smaller:
+        lines.append(f"(smaller: {means.left_smaller:,})")
+    kept = means.recipe.kept_layers
+    if kept:
+        lines.append(f"(not {', '.join(map(printable, kept))})")
+    return "\n".join(lines)
 
 
 def _require_firing(*shown: Shown) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.moments import Float64, relative_to
 from vggnorm.means.recipe import Recipe
+from vggnorm.report.intervals import badly_known_lines, how_well_known
 from vggnorm.report.printable import join_lines, printable
 
 SKIPPED_SHOWN = 5
@@ -18,11 +19,14 @@ ROW = "{:<{width}} {:>7} {:>9} {:>9} {:>9} {:>9} {:>6}"
 def summarize(means: FilterMeans) -> dict[str, Any]:
     """Give the means, and figures for each layer and for all together, as values for JSON.
 
-    A layer's relative standard error is the median over its filters that fire. It is None if a
-    single photo was measured.
+    A layer's relative standard error is the median over its filters that fire, and so is its
+    relative interval, the longer side of the 95 % confidence interval. They are None if a single
+    photo was measured. `symmetric` tells whether the intervals are symmetric because the third
+    moments are not known.
     """
     every_mean = np.concatenate(list(means.mean.values()))
     every_std_error = np.concatenate(list(means.std_error.values()))
+    every_side = np.concatenate(list(means.interval.longer.values()))
     return {
         "recipe": means.recipe.to_dict(),
         "image_count": means.image_count,
@@ -33,6 +37,9 @@ def summarize(means: FilterMeans) -> dict[str, Any]:
             "mean": float(every_mean.mean()),
             "standard_deviation": float(every_mean.std()),
             "relative_std_error": _median_relative(every_std_error, every_mean),
+            "relative_interval": _median_relative(every_side, every_mean),
+            "uncertainty": means.uncertainty,
+            "symmetric": means.measured.cubed_deviation is None,
         },
         "layers": _summarize_layers(means),
     }
@@ -42,7 +49,8 @@ def format_summary(means: FilterMeans) -> str:
     """Write the summary as lines for a terminal."""
     if not means.image_count:
         return join_lines([*_header_lines(means), "", "this part counts no photos"])
-    return join_lines([*_header_lines(means), "", *_table_lines(summarize(means))])
+    lines = [*_header_lines(means), "", *_table_lines(summarize(means))]
+    return join_lines([*lines, *how_well_known(means), *badly_known_lines(means)])
 
 
 def json_number(value: Any) -> float | None:
@@ -51,14 +59,19 @@ def json_number(value: Any) -> float | None:
 
 
 def _summarize_layers(means: FilterMeans) -> dict[str, dict[str, Any]]:
-    std_error, silent = means.std_error, means.silent
+    std_error, silent, badly_known = means.std_error, means.silent, means.badly_known
+    interval = means.interval
     return {
         layer: {
             **_figures(mean),
             "relative_std_error": _median_relative(std_error[layer], mean),
+            "relative_interval": _median_relative(interval.longer[layer], mean),
             "silent": silent[layer].tolist(),
+            "badly_known": badly_known[layer].tolist(),
             "means": mean.tolist(),
             "std_errors": [json_number(value) for value in std_error[layer]],
+            "lower": [json_number(value) for value in mean - interval.below[layer]],
+            "upper": [json_number(value) for value in mean + interval.above[layer]],
         }
         for layer, mean in means.mean.items()
     }
@@ -78,8 +91,15 @@ def _header_lines(means: FilterMeans) -> list[str]:
         f"precision {_precision(means)}",
         f"geometry  {geometry.height} x {geometry.width}, {recipe.fit}, {recipe.interpolation}",
     ]
+    if recipe.output_layers:
+        lines.append(f"output    {_output(recipe)}")
     if recipe.machine:
         lines.append(f"machine   {recipe.machine}")
+    if recipe.max_scale is not None:
+        lines.append(
+            f"max scale {recipe.max_scale:g}; filters of the normalized network that it leaves "
+            f"smaller than 1: {means.left_smaller}"
+        )
     lines += [f"skipped   {photo.photo}: {photo.reason}" for photo in skipped[:SKIPPED_SHOWN]]
     more = len(skipped) - SKIPPED_SHOWN
     if more > 0:
@@ -127,6 +147,13 @@ def _cells(figures: dict[str, Any]) -> list[str]:
 def _median_relative(std_error: Float64, mean: Float64) -> float | None:
     fires = mean > 0
     return json_number(np.median(std_error[fires] / mean[fires])) if fires.any() else None
+
+
+def _output(recipe: Recipe) -> str:
+    layers = ", ".join(map(printable, recipe.output_layers))
+    if recipe.keep_output:
+        return f"of {layers}, kept as it was"
+    return f"of {layers}, divided by the means unless normalize has --keep-output"
 
 
 def _precision(means: FilterMeans) -> str:

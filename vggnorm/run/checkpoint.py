@@ -7,12 +7,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from vggnorm.disk import require_room
 from vggnorm.errors import MeansError, VggnormError
 from vggnorm.files.formats import load_means
 from vggnorm.files.means_npy import save_means
 from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.recipe import Recipe
 from vggnorm.run.options import Say
+
+# Bytes. How many photos will be skipped turns out only in the run. The list of a thousand, with the
+# reasons, take about this much.
+ROOM_FOR_SKIPPED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,14 @@ class Checkpoint:
         every: seconds from one checkpoint to the next. There is one more at the end of the run,
             however the run ends.
         fresh: whether to start over, whatever the file holds.
+        required: whether a run is refused at its beginning if there is no room for the file.
+            Otherwise it says that the file cannot be written, and goes on.
     """
 
     path: str | Path
     every: float = 60.0
     fresh: bool = False
+    required: bool = False
 
 
 class Keeper:
@@ -74,6 +82,19 @@ class Keeper:
         except MeansError as error:
             raise MeansError(f"{error}, or --fresh to start over") from error
         return self._saved
+
+    def require_room(self, size: int) -> None:
+        """Refuse to start if a file of so many bytes cannot be written, if the file is required.
+
+        Args:
+            size: of the file, without the list of photos that are skipped.
+
+        Raises:
+            OutputError: there is not enough room. At the end of a run there are two such files: the
+                checkpoint, and either the next one or the result.
+        """
+        if self._checkpoint is not None and self._checkpoint.required:
+            require_room(self._checkpoint.path, 2 * (size + ROOM_FOR_SKIPPED))
 
     def require_same_run(self, kept: FilterMeans, recipe: Recipe) -> None:
         """Refuse to go on from another recipe, other weights or other photos.

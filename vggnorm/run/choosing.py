@@ -5,13 +5,20 @@ import keras
 from vggnorm.network.bfloat16 import bfloat16_copy
 from vggnorm.network.graph import Graph, read_graph
 from vggnorm.network.instruments import Instruments, measuring_model
+from vggnorm.network.memory import is_on_cpu
 from vggnorm.network.precision import photos_per_second
 from vggnorm.photos.geometry import Geometry, Preprocessing
+from vggnorm.processor import lacks_bfloat16_units
 from vggnorm.run.options import Compute, Say
 
 # With `auto`, float32's correction must be known this well: its standard error relative to the
 # mean, in the median over the filters. Half of the filters are then within 3e-4 of float32's mean.
 ACCURACY = 4e-4
+
+SLOW_BFLOAT16 = (
+    "precision bfloat16 is slower than float32 on this processor, which has no units for it; use "
+    "--precision float32, with --fresh if a run has begun"
+)
 
 
 def choose_instruments(
@@ -33,12 +40,14 @@ def choose_instruments(
         geometry: what the photos are made into.
         compute: the precision wanted, and the batch size.
         share_in_both: the share of the photos that bfloat16 would have to run in float32, too.
-        say: is told what `auto` took, and why.
+        say: is told what `auto` took, and why; and that bfloat16 is slow here.
     """
     shape = geometry.height, geometry.width
     exact = measuring_model(graph, preprocessing, shape)
     if compute.precision == "float32":
         return Instruments(exact, None, compute.batch_size)
+    if compute.precision == "bfloat16" and is_on_cpu(exact) and lacks_bfloat16_units():
+        say(SLOW_BFLOAT16)
     copy = read_graph(bfloat16_copy(graph), dense=dense)
     fast = measuring_model(copy, preprocessing, shape)
     if compute.precision == "auto" and not _pays(fast, exact, shape, share_in_both, say):

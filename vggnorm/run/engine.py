@@ -24,6 +24,7 @@ from vggnorm.network.graph import read_graph
 from vggnorm.network.precision import exact_float32
 from vggnorm.network.weights import weights_sha256
 from vggnorm.photos.blocks import block_size, cut_into_blocks
+from vggnorm.photos.noticed import NOTHING_NOTICED, Noticed
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.photos.reader import PhotoReader
 from vggnorm.photos.taken import NOTHING_TAKEN, Taken
@@ -84,11 +85,11 @@ class Measured:
 
     Attributes:
         sums: what was measured over each of its batches.
-        profile_count: how many of its photos carry a colour profile other than sRGB.
+        noticed: what was noticed about its photos.
     """
 
     sums: list[Sums]
-    profile_count: int
+    noticed: Noticed
 
 
 # Waits for a block at most so many seconds, and gives None if it is not done by then.
@@ -169,7 +170,7 @@ class Worker:
             for batch in batches:
                 in_both = batch.positions < block.in_both
                 sums.append(measure_batch(batch, self._instruments, in_both))
-        return Measured(sums, reader.profile_count)
+        return Measured(sums, reader.noticed)
 
 
 # In the process that adds up
@@ -179,7 +180,7 @@ class BlockReader:
     """Has the blocks of a list measured, and gives what they give.
 
     Attributes:
-        profile_count: how many of the photos given carry a colour profile other than sRGB.
+        noticed: what was noticed about the photos given.
     """
 
     def __init__(self, photos: PhotoList, recipe: Recipe) -> None:
@@ -189,7 +190,7 @@ class BlockReader:
             photos: the whole list, in its order.
             recipe: how they are to be measured.
         """
-        self.profile_count = 0
+        self.noticed = NOTHING_NOTICED
         self._photos = photos
         self._wanted = recipe.limit or len(photos.names)
         self._control = recipe.control
@@ -221,7 +222,7 @@ class BlockReader:
                 yield Sums(NOTHING_TAKEN)
                 continue
             waiting.popleft()
-            self.profile_count += measured.profile_count
+            self.noticed += measured.noticed
             for sums in measured.sums:
                 skipped += len(sums.taken.skipped)
                 yield sums

@@ -1,10 +1,9 @@
 """What decides the last bits of the means: the processor, its cores and the libraries."""
 
-import platform
 from importlib import import_module, metadata
-from pathlib import Path
 
 from vggnorm.photos.cores import core_count
+from vggnorm.processor import processor_name
 
 
 def describe_machine(backend: str) -> str:
@@ -20,7 +19,7 @@ def describe_machine(backend: str) -> str:
     if backend == "tensorflow":
         library += _onednn()
     cores = core_count()
-    return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}, {library}"
+    return f"{processor_name()}, {cores} core{'s' if cores > 1 else ''}, {library}"
 
 
 def _onednn() -> str:
@@ -30,12 +29,3 @@ def _onednn() -> str:
     except (ImportError, AttributeError):  # the module is private to TensorFlow, and may disappear
         return ""
     return " with oneDNN" if enabled else " without oneDNN"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:  # only Linux has this file
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), "") or platform.processor() or platform.machine()

@@ -28,7 +28,7 @@ class MeansOutput:
 
     def checkpoint(self, *, every: float = 60.0, fresh: bool = False) -> Checkpoint:
         """Give the checkpoint to measure with: see `Checkpoint`."""
-        return Checkpoint(self.checkpoint_path, every, fresh)
+        return Checkpoint(self.checkpoint_path, every, fresh, required=True)
 
     def save(self, means: FilterMeans) -> None:
         """Save the result, and remove the checkpoint when the result is safe.
@@ -60,9 +60,12 @@ def means_output(path: str | Path, *, force: bool = False) -> Iterator[MeansOutp
 
     Raises:
         OutputError: the file exists and `force` is false, cannot be written, or another run is
-            making it.
+            making it; or the checkpoint beside it cannot be written.
     """
     path = check_output(path, force=force)
-    with locked(path):
-        remove_leftovers(path)
-        yield MeansOutput(path, force=force)
+    output = MeansOutput(path, force=force)
+    check_output(output.checkpoint_path, force=True)
+    with locked(path) as is_alone:
+        if is_alone:
+            remove_leftovers(path)
+        yield output

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -22,7 +22,7 @@ class _Lines(tqdm):  # type: ignore[type-arg]
     def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002
         is_known = self.total is not None  # the total comes with the first call
         if is_known and self.n != self.shown:
-            print(self, file=sys.stderr)  # noqa: T201
+            _write(str(self))
             self.shown = self.n
 
 
@@ -48,7 +48,8 @@ def progress_bar(unit: str = "photos") -> Iterator[Progress]:
             bar.set_postfix_str(
                 f"{KNOWN_SHARE:.0%} of filters known to {uncertainty:.1%}", refresh=False
             )
-        bar.update(done - bar.n)
+        with suppress(OSError):
+            bar.update(done - bar.n)
 
     with bar:
         yield show
@@ -56,4 +57,10 @@ def progress_bar(unit: str = "photos") -> Iterator[Progress]:
 
 def say(line: str) -> None:
     """Write a line to stderr, above the bar if there is one."""
-    tqdm.write(printable(line), file=sys.stderr)
+    _write(printable(line))
+
+
+def _write(line: str) -> None:
+    """Write a line, unless nobody can read it any more: a run of hours is worth more."""
+    with suppress(OSError):
+        tqdm.write(line, file=sys.stderr)

@@ -135,13 +135,16 @@ class Ray:
 
     def _environment(self) -> dict[str, str]:
         """Give the variables that TensorFlow and Keras read in a worker when they are imported."""
-        return {
+        settings = {
             "KERAS_BACKEND": keras.backend.backend(),
             "TF_NUM_INTRAOP_THREADS": str(self.worker_cpus),
-            "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # workers may share a GPU
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
+        onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+        if onednn is not None:  # the same for all, because it decides the last bits
+            settings["TF_ENABLE_ONEDNN_OPTS"] = onednn
+        return settings
 
 
 # In the process that adds up

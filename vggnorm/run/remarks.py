@@ -6,6 +6,7 @@ from vggnorm.means.filter_means import FilterMeans
 from vggnorm.means.machines import join_machines
 from vggnorm.means.recipe import Recipe
 from vggnorm.photos.blocks import Part
+from vggnorm.photos.noticed import Noticed
 from vggnorm.photos.photo_list import PhotoList
 from vggnorm.run.options import Say
 
@@ -30,12 +31,19 @@ def empty_part_line(photos: PhotoList, part: Part) -> str:
     return f"{why}; it counts none, and merge-means wants it all the same"
 
 
-def profiles_line(count: int, means: FilterMeans) -> str:
-    """Say how many of the photos of this run carry a colour profile, and what was done with it."""
-    carry = "1 photo carries" if count == 1 else f"{count} photos carry"
-    if means.recipe.color_profiles == "convert":
-        return f"{carry} a colour profile other than sRGB; converted to sRGB"
-    return (
-        f"{carry} a colour profile other than sRGB; taken as sRGB; --color-profiles convert "
-        "converts them"
-    )
+def noticed_lines(noticed: Noticed, means: FilterMeans) -> list[str]:
+    """Say what was noticed about the photos of this run, and what was done with them."""
+    lines = []
+    count = noticed.with_profile
+    if count:
+        carry = "1 photo carries" if count == 1 else f"{count} photos carry"
+        line = f"{carry} a colour profile other than sRGB; "
+        if means.recipe.color_profiles == "convert":
+            lines.append(f"{line}converted to sRGB")
+        else:
+            lines.append(f"{line}taken as sRGB; --color-profiles convert converts them")
+    count = noticed.without_end
+    if count:
+        lack = "1 JPEG lacks" if count == 1 else f"{count} JPEGs lack"
+        lines.append(f"{lack} the mark of the end, but no pixels; used")
+    return lines

@@ -12,11 +12,12 @@ PerPhoto = Mapping[str, NDArray[np.floating]]  # layer name -> (photos,)
 # Relative to the layer's largest activation. float32 leaves about 2e-6.
 ACTIVATION_TOLERANCE = 1e-5
 
-# In standard errors. In 1,500 random splits of 100 COCO photos, no layer's median exceeded 2.9.
-# A single filter that hardly ever fires may be far off on other photos. On a part of the photos
-# that were measured it was off by 5.7 at most.
-LAYER_LIMIT = 4.0
-FILTER_LIMIT = 10.0
+# How far off a mean may be, in multiples of what its 95 % interval reaches: the median filter of a
+# layer, and a single filter. See docs/intervals.md for how often random halves of COCO photos were
+# further off. A filter that hardly ever fires may be far off on other photos, so that a single one
+# counts only on a part of the photos that were measured.
+LAYER_LIMIT = 2.0
+FILTER_LIMIT = 5.0
 
 
 class PhotosUsed(StrEnum):
@@ -25,6 +26,25 @@ class PhotosUsed(StrEnum):
     ALL = "all"
     PART = "part"
     OTHER = "other"
+
+
+@dataclass(frozen=True)
+class BadlyKnown:
+    """A filter of the normalized network whose mean is badly known from the photos measured.
+
+    Attributes:
+        name: as `layer[index]`.
+        mean: its mean over the photos measured: 1, or less with a bound on the scales.
+        interval: the 95 % interval of that mean.
+        here: its mean over the photos used here.
+        interval_here: the 95 % interval of that one; nan for a single photo.
+    """
+
+    name: str
+    mean: float
+    interval: tuple[float, float]
+    here: float
+    interval_here: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -38,11 +58,19 @@ class MeansCheck:
         median: the median of `|mean - 1|` over all filters that fire.
         beyond: how many filters are further from 1 than rounding explains. This counts only if
             `photos` is `ALL`.
-        worst_std_errors: the largest `|mean - 1|` in standard errors of the difference between the
-            mean over the photos used here and the mean over those measured. None if `photos` is
-            `ALL`, and if the means were measured on a single photo.
-        layer_std_errors: layer name -> the layer's median of the same; empty where
-            `worst_std_errors` is None.
+        firing: how many filters fire.
+        left_smaller: how many of them the network was made to leave smaller than 1, by a bound on
+            the scales. They are held to what that bound makes of them.
+        agreeing: how many means are 1 within the 95 % interval of the difference between the mean
+            over the photos used here and the mean over those measured. None if `photos` is `ALL`,
+            and if the means were measured on a single photo.
+        worst_reach: the largest `|mean - 1|`, divided by how far that interval reaches towards 1.
+            None where `agreeing` is.
+        layer_reach: layer name -> the layer's median of the same; empty where `agreeing` is None.
+        symmetric: whether the intervals of the means over the photos measured, with which these
+            were compared, are symmetric because their third moments are not known.
+        badly_known: the filters that fire and may have twice the mean, by the interval of the
+            photos measured, those first that fire most, or may.
     """
 
     photos: PhotosUsed
@@ -50,24 +78,29 @@ class MeansCheck:
     worst_filter: str
     median: float
     beyond: int
-    worst_std_errors: float | None = None
-    layer_std_errors: dict[str, float] = field(default_factory=dict)
+    firing: int = 0
+    left_smaller: int = 0
+    agreeing: int | None = None
+    worst_reach: float | None = None
+    layer_reach: dict[str, float] = field(default_factory=dict)
+    symmetric: bool = False
+    badly_known: tuple[BadlyKnown, ...] = ()
 
     @property
     def worst_layer(self) -> str:
-        """The layer with the largest median in standard errors."""
-        return max(self.layer_std_errors, key=lambda name: self.layer_std_errors[name])
+        """The layer whose median filter is furthest off, relative to its interval."""
+        return max(self.layer_reach, key=lambda name: self.layer_reach[name])
 
     @property
     def passed(self) -> bool:
         """Whether every mean is 1: exactly on all photos measured, within chance on others."""
         if self.photos is PhotosUsed.ALL:
             return self.beyond == 0
-        if self.worst_std_errors is None:
+        if self.worst_reach is None:
             return False
-        if not self.layer_std_errors[self.worst_layer] <= LAYER_LIMIT:
+        if not self.layer_reach[self.worst_layer] <= LAYER_LIMIT:
             return False
-        return self.photos is PhotosUsed.OTHER or self.worst_std_errors <= FILTER_LIMIT
+        return self.photos is PhotosUsed.OTHER or self.worst_reach <= FILTER_LIMIT
 
 
 @dataclass(frozen=True)
@@ -135,6 +168,20 @@ class WeightsCheck:
 
 
 @dataclass(frozen=True)
+class OutputScale:
+    """What became of the network's output.
+
+    Attributes:
+        layers: the normalized layers whose filters give the output, if any do.
+        kept: whether their filters keep the scale 1, so that the output is as it was. Otherwise, it
+            is divided by their means.
+    """
+
+    layers: tuple[str, ...]
+    kept: bool
+
+
+@dataclass(frozen=True)
 class Verification:
     """What the photos showed.
 
@@ -144,6 +191,7 @@ class Verification:
         means: is every filter's mean 1?
         activations: does the network compute what the original computes?
         weights: are all weights finite, and does every filter fire?
+        output: what became of the network's output.
     """
 
     photos: int
@@ -151,6 +199,7 @@ class Verification:
     means: MeansCheck
     activations: ActivationsCheck
     weights: WeightsCheck
+    output: OutputScale
 
     @property
     def passed(self) -> bool:
