@@ -40,7 +40,7 @@ def normalize(model: keras.Model, means: FilterMeans) -> keras.Model:
     require_ready()
     exact = in_float32(model)
     graph = read_graph(exact, dense=means.recipe.dense)
-    means = means_for(model, means)
+    means = under_names_of(graph, means)
     require_measured_on(graph, means)
     rescaled = graph.rescale(means.scales)
     if means.recipe.keep_output:
@@ -103,7 +103,13 @@ def means_for(model: keras.Model, means: FilterMeans, say: Say | None = None) ->
         means: the means.
         say: is told if the names differ.
     """
-    filters = read_graph(in_float32(model), dense=means.recipe.dense).filters
+    graph = read_graph(in_float32(model), dense=means.recipe.dense)
+    return under_names_of(graph, means, say)
+
+
+def under_names_of(graph: Graph, means: FilterMeans, say: Say | None = None) -> FilterMeans:
+    """Give means under the names that the layers of a network have: see `means_for`."""
+    filters = graph.filters
     if list(filters) == list(means.mean):
         return means
     renamed = renamed_by_order(means, filters)
@@ -114,8 +120,8 @@ def means_for(model: keras.Model, means: FilterMeans, say: Say | None = None) ->
             pair for pair in zip(means.mean, filters, strict=True) if pair[0] != pair[1]
         )
         say(
-            f"the layers of {model.name} have other names than those that were measured and are "
-            f"matched by their order: {measured} is {here} here"
+            f"the layers of {graph.model.name} have other names than those that were measured and "
+            f"are matched by their order: {measured} is {here} here"
         )
     return renamed
 

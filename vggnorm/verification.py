@@ -20,7 +20,7 @@ from vggnorm.network.policies import in_float32
 from vggnorm.network.precision import exact_float32, run_batch
 from vggnorm.network.surroundings import require_ready
 from vggnorm.network.weights import layers_not_finite
-from vggnorm.normalization import means_for, require_measured_on
+from vggnorm.normalization import require_measured_on, under_names_of
 from vggnorm.photos.digests import names_sha256
 from vggnorm.photos.finding import find_photos
 from vggnorm.photos.photo_list import PhotoList
@@ -117,7 +117,7 @@ def verify(
     if means is None:
         promise = _recover_promise(original.model, normalized, photos, limit)
     else:
-        means = means_for(whole.model, means)
+        means = under_names_of(whole, means)
         require_measured_on(whole, means)
         promise = promise_of(means.of_layers(original.filters))
     photos = photos.shuffled(promise.seed)

@@ -105,9 +105,8 @@ def command(
         refuse_other_network(means, model, network, weights)
     warn_of_unknown_architecture(model, means)
     means = normalization.means_for(model, means, say)
-    means = normalization.with_output_layers(model, means)
-    if keep_output:
-        means = normalization.keep_output(model, means)
+    take = normalization.keep_output if keep_output else normalization.with_output_layers
+    means = take(model, means)
     normalized = normalization.normalize(model, means)
     if means_file is None:
         say_how_well_known(means)
